@@ -1,0 +1,1 @@
+"""The assets room; see docs/architecture.md."""

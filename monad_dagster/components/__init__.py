@@ -1,0 +1,1 @@
+"""The components room; see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""The local room; see docs/architecture.md."""

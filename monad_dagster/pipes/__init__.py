@@ -1,0 +1,1 @@
+"""The pipes room; see docs/architecture.md."""

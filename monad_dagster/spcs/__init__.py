@@ -1,0 +1,1 @@
+"""The spcs room; see docs/architecture.md."""
