@@ -201,3 +201,8 @@ def child_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[
     env["DAGSTER_HOME"] = str(dagster_home(settings))
     env.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     return env
+
+
+def merged_environment(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the process environment with *overrides* on top."""
+    return {**os.environ, **overrides}
