@@ -10,7 +10,7 @@ from monad_dagster.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from monad_dagster.local import LocalAccount
-    from monad_dagster.spcs.connection import StatementRunner
+    from monad_dagster.spcs.connection import Session
 
 ADMIN_USER = "ADMIN"
 PIPELINE_USER = "MONAD_PIPELINE"
@@ -48,12 +48,19 @@ def connection_parameters(settings: Settings, *, admin: bool = False) -> dict[st
 
 
 @contextmanager
-def statement_runner(settings: Settings, *, admin: bool = False) -> Iterator["StatementRunner"]:
+def open_session(settings: Settings, *, admin: bool = False) -> Iterator["Session"]:
     """Open a session on the account and close it afterwards."""
-    from monad_dagster.spcs.connection import open_runner
+    from monad_dagster.spcs.connection import Session
 
-    with open_runner(connection_parameters(settings, admin=admin), query_tag={"tool": "cli"}) as runner:
-        yield runner
+    parameters = connection_parameters(settings, admin=admin)
+
+    def connect() -> Any:
+        import snowflake.connector
+
+        return snowflake.connector.connect(**parameters)
+
+    with Session(connect, query_tag={"tool": "monad-dagster cli"}) as session:
+        yield session
 
 
 def require_local(settings: Settings) -> None:

@@ -6,9 +6,7 @@ real account.
 
 import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,9 @@ from monad_dagster.errors import ConfigError, problem
 from monad_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    from monad_dagster.spcs.connection import StatementRunner
+    from monad_dagster.sample_data.tables import TableSource
+    from monad_dagster.spcs.connection import Session
+    from monad_dagster.spcs.identifiers import StagePath
 
 LOAD_STAGE = "MONAD_LOAD_STAGE"
 _MAX_ROWS_PER_FILE = 2_000_000
@@ -94,44 +94,50 @@ def load_user_tables(settings: Settings, folder: Path, *, force: bool = False) -
         note(f"{target} already holds the tables of {folder.name}")
         return
     tables = discover_tables(folder)
-    with ctx.statement_runner(settings, admin=True) as runner:
-        _prepare_target(runner, settings)
+    with ctx.open_session(settings, admin=True) as session:
+        _prepare_target(session, settings)
         for table in tables:
             with step(f"Loading {target}.{table.name}"):
-                _load_table(runner, settings, table)
+                _load_table(session, settings, table)
     if settings.deployment == "local":
         marker.write_text(json.dumps(loaded | {target: fingerprint}))
 
 
-def _prepare_target(runner: "StatementRunner", settings: Settings) -> None:
+def _load_stage(settings: Settings) -> "StagePath":
+    from monad_dagster.spcs.identifiers import QualifiedName, StagePath
+
+    return StagePath(QualifiedName(settings.data_database, settings.data_schema, LOAD_STAGE))
+
+
+def _prepare_target(session: "Session", settings: Settings) -> None:
     """Make database, schema and load stage, and let the workload role read."""
     from monad_dagster.spcs import sql_tables
 
     database, schema = settings.data_database, settings.data_schema
-    for statement in [
+    for statement in (
         *sql_tables.create_database_and_schema(database, schema),
         *sql_tables.grant_data_access(database, schema, settings.role),
-        sql_tables.create_load_stage(database, schema, LOAD_STAGE),
-    ]:
-        runner.execute(statement)
+        sql_tables.create_load_stage(_load_stage(settings).stage),
+    ):
+        session.execute(statement)
 
 
-def _load_table(runner: "StatementRunner", settings: Settings, table: "object") -> None:
+def _load_table(session: "Session", settings: Settings, table: "TableSource") -> None:
     """Create one table and copy its Parquet parts into it."""
     from monad_dagster.spcs import sql_tables
     from monad_dagster.spcs.stage import Stage
 
-    database, schema = settings.data_database, settings.data_schema
+    folder = _load_stage(settings) / table.name
+    stage = Stage(session, folder.stage)
     columns = [(column.name, column.sql_type) for column in table.columns]
-    stage = Stage(runner, (database, schema, LOAD_STAGE))
+    name = folder.stage.sibling(table.name)
     with tempfile.TemporaryDirectory(prefix="monad-load-") as scratch:
-        parts: Sequence[Path] = table.write_parquet(Path(scratch), max_rows_per_file=_MAX_ROWS_PER_FILE)
-        runner.execute(sql_tables.create_table(database, schema, table.name, columns))
+        parts = table.write_parquet(Path(scratch), max_rows_per_file=_MAX_ROWS_PER_FILE)
+        session.execute(sql_tables.create_table(name, columns))
         for part in parts:
-            stage.put(part, table.name)
-        runner.execute(sql_tables.copy_parquet(database, schema, table.name, LOAD_STAGE, table.name))
-        stage.remove(f"{table.name}/")
-        shutil.rmtree(scratch, ignore_errors=True)
+            stage.upload(part, folder)
+    session.execute(sql_tables.copy_parquet(name, folder))
+    stage.remove_directory(folder)
 
 
 def _fingerprint(folder: Path) -> str:
