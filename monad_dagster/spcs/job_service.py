@@ -190,17 +190,12 @@ class JobServices:
         )
         try:
             result = self._session.execute(statement)
-        except ConnectionFailedError as error:
-            adopted = self._adopt(name, spec)
+        except (ConnectionFailedError, SnowflakeError) as error:
+            # Refused because the name is held, or the answer was lost: look the name up.
+            lost = isinstance(error, ConnectionFailedError)
+            adopted = self._adopt(name, spec) if lost or error.errno == ALREADY_EXISTS else None
             if adopted is None:
-                raise error
-            return adopted
-        except SnowflakeError as error:
-            if error.errno != ALREADY_EXISTS:
                 raise
-            adopted = self._adopt(name, spec)
-            if adopted is None:
-                raise error
             return adopted
         return Submission(name, result.query_id)
 
@@ -209,7 +204,8 @@ class JobServices:
         if found is None:
             return None
         if found.spec_sha256 == spec.sha256:
-            return Submission(name, None, adopted=True)
+            row = self.find_in_history(name=name) or {}
+            return Submission(name, row.get("query_id"), adopted=True)
         raise JobServiceExistsError(
             problem(
                 f"Job service {name} exists with another specification",

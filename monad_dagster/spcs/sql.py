@@ -115,7 +115,10 @@ def execute_job_service(
     comment: str | None = None,
     external_access_integrations: Sequence[str] = (),
 ) -> Statement:
-    """Start a job service from an inline or a staged specification."""
+    """Start a job service from an inline or a staged specification.
+
+    The name makes it repeatable: a second statement is refused because the name is held.
+    """
     lines = [
         f"EXECUTE JOB SERVICE IN COMPUTE POOL {quote_identifier(compute_pool)}",
         f"NAME = {name.sql()}",
@@ -135,7 +138,7 @@ def execute_job_service(
         lines.append(f"SPECIFICATION_FILE = {literal(spec_file.path)}")
     else:
         lines.append(f"FROM SPECIFICATION {inline_specification(spec or {})}")
-    return Statement("\n".join(lines), repeatable=False)
+    return Statement("\n".join(lines))
 
 
 def describe_service(name: QualifiedName) -> Statement:
