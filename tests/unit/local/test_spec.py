@@ -1,5 +1,6 @@
 """Validation of service specifications: what Snowflake accepts, and what it refuses."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,9 @@ def test_json_is_accepted():
 
 def test_environment_values_are_strings_as_written():
     """Words such as yes and dates stay text, and numbers keep their digits."""
-    env = parse_spec(MINIMAL + "    env: {A: yes, B: 2020-01-01, C: 1, D: true}\n").containers[0].env
+    env = (
+        parse_spec(MINIMAL + "    env: {A: yes, B: 2020-01-01, C: 1, D: true}\n").containers[0].env
+    )
     assert env == {"A": "yes", "B": "2020-01-01", "C": "1", "D": "true"}
 
 
@@ -178,14 +181,13 @@ def test_hostile_text_is_refused(text):
 @given(st.text(max_size=200))
 def test_any_text_is_parsed_or_refused(text):
     """No text makes the parser fail in another way."""
-    try:
+    with contextlib.suppress(InvalidSpecError):
         parse_spec(text)
-    except InvalidSpecError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
-    ("text", "num_bytes"), [("4Gi", 4 * 2**30), ("0.5Gi", 2**29), ("1500M", 15 * 10**8), ("2k", 2000)]
+    ("text", "num_bytes"),
+    [("4Gi", 4 * 2**30), ("0.5Gi", 2**29), ("1500M", 15 * 10**8), ("2k", 2000)],
 )
 def test_memory_quantities(text, num_bytes):
     """Decimal and binary units differ."""
