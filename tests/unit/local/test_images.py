@@ -23,7 +23,7 @@ def layer(*members):
             info = tarfile.TarInfo(name)
             info.mode = 0o4755
             data = None
-            if isinstance(content, bytes):
+            if not link:
                 info.size, data = len(content), io.BytesIO(content)
             else:
                 info.type = content
