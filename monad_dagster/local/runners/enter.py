@@ -38,7 +38,7 @@ def call(result: int, what: str) -> int:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
-    """Call mount(2)."""
+    """Mount a file system, or raise OSError."""
     call(
         libc.mount(
             source.encode(), target.encode(), kind.encode() if kind else None,

@@ -73,10 +73,9 @@ def host_entries(shared_dir: Path) -> list[Entry]:
         path = Path("/etc", name)
         if path.exists():
             entries.append(Entry("bind", f"/etc/{name}", str(path.resolve())))
-    for name in ("passwd", "group"):
-        entries.append(Entry("bind", f"/etc/{name}", str(shared_dir / name)))
-    for prefix in interpreter_prefixes():
-        entries.append(Entry("bind", prefix, prefix))
+    tables = ("passwd", "group")
+    entries += [Entry("bind", f"/etc/{name}", str(shared_dir / name)) for name in tables]
+    entries += [Entry("bind", prefix, prefix) for prefix in interpreter_prefixes()]
     entries.append(Entry("bind", INTERPRETER_BIN, str(shared_dir / "bin")))
     return entries
 

@@ -300,7 +300,7 @@ def map_paths(text: str, paths: Mapping[str, str]) -> str:
 def bubblewrap_command(plan: dict) -> list[str]:
     """Return the bwrap command line for a plan."""
     command = [
-        "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+        shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
         "--hostname", plan["hostname"], "--die-with-parent", "--uid", str(plan["uid"]),
         "--gid", str(plan["gid"]), "--clearenv", "--bind", plan["root"], "/",
     ]  # fmt: skip

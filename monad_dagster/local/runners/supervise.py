@@ -5,6 +5,7 @@ that a job service outlives a killed account. It uses the standard library only 
 RUN_DIR: supervisor.json at the start, `log` all along, exit.json last.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -63,7 +64,7 @@ class Supervisor:
             cwd=self.plan.get("launch_cwd"),
             start_new_session=True,
             pass_fds=(status_write,) if "{status_fd}" in launch else (),
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads yet
         )
         os.close(status_write)
         with (self.run_dir / "log").open("ab", buffering=0) as log:
@@ -207,17 +208,13 @@ def _children(pids: int | list[int]) -> list[int]:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, number)
-    except OSError:
-        pass
 
 
 def _signal_group(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.killpg(pid, number)
-    except OSError:
-        pass
 
 
 def _kill_leftovers() -> None:
@@ -226,10 +223,8 @@ def _kill_leftovers() -> None:
         for pid in left:
             _signal(pid, signal.SIGKILL)
         for pid in left:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-            except ChildProcessError:
-                pass
 
 
 def _die_with_parent() -> None:

@@ -1,12 +1,12 @@
 """The process runner: every isolation level this host has, with real processes."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_volumes_are_at_their_mount_paths(run, tmp_path):
 def test_environment_is_the_specifications_and_nothing_leaks(run, monkeypatch):
     """The specification wins over injected names; the host's variables are absent."""
     monkeypatch.setenv("HOST_SECRET", "leaked")
-    end, log = run(
+    _, log = run(
         "python", "-c", "import os, json; print(json.dumps(dict(os.environ)))",
         injected_env={"SNOWFLAKE_DATABASE": "MONAD_DB", "SNOWFLAKE_HOST": "h"},
         spec_env={"SNOWFLAKE_DATABASE": "HM_KAGGLE"},
@@ -122,28 +122,20 @@ def test_terminate_lets_the_container_finish_its_work(run, tmp_path):
     stage = tmp_path / "stage"
     stage.mkdir()
     code = (
-        "import signal, sys, time\n"
-        "def end(*_):\n    open('/app/s/ended', 'w').close(); sys.exit(5)\n"
-        "signal.signal(signal.SIGTERM, end); open('/app/s/ready', 'w').close(); time.sleep(60)\n"
+        "import signal, sys, time\nbase = sys.argv[1]\n"
+        "def end(*_):\n    open(base + '/ended', 'w').close(); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, end); open(base + '/ready', 'w').close(); time.sleep(60)\n"
     )
-    code = code.replace("/app/s", "/app/s" if run else "")
+    (stage / "code.py").write_text(code)
     container = run(
-        "python", "-c", "import os,sys; exec(open(sys.argv[1]).read())", "/app/s/code.py",
-        wait=False, mounts=(Mount("/app/s", stage),),
-    ) if _write(stage, code) else None  # fmt: skip
+        "python", "/app/s/code.py", "/app/s", wait=False, mounts=(Mount("/app/s", stage),)
+    )  # fmt: skip
     _until(lambda: (stage / "ready").exists(), container)
     container.terminate()
     end = container.wait(20)
     assert end is not None
     assert end.exit_code == 5
     assert (stage / "ended").exists()
-
-
-def _write(stage, code):
-    (stage / "code.py").write_text(
-        "import os; base = os.path.dirname(sys.argv[1])\n" + code.replace("'/app/s/", "base + '/")
-    )
-    return True
 
 
 def test_container_that_ignores_sigterm_is_killed_after_the_grace(run):
@@ -224,7 +216,7 @@ def test_isolated_container_sees_its_own_world(run, runner, tmp_path):
     assert [line.split(" ", 2)[2] for line in log] == [
         "1000 True job-1 False False", "30", "1000"
     ]  # fmt: skip
-    assert not os.path.exists("/scratch.txt")
+    assert not Path("/scratch.txt").exists()
 
 
 def test_volume_inside_an_image_directory(run, runner, image, tmp_path):
