@@ -58,6 +58,7 @@ class Account:
         self.state_dir = state_dir
         self.clock = clock
         self.name = name
+        self.organization, self.region, self.version = ORGANIZATION, REGION, VERSION
         self.extensions: dict[str, Any] = {}
         self.routes: list[BaseRoute] = []
         self.address: tuple[str, int] = ("127.0.0.1", 0)

@@ -53,6 +53,7 @@ class Session:
         self.is_job = is_job
         self.client = client
         self.client_version = client_version
+        self.job_role: str | None = None  # the only role besides PUBLIC a job may take
         self.last_query_id: str | None = None
         self.temporary: set[tuple[str, str, str, str]] = set()  # (kind, database, schema, name)
         self.connection: Any = None  # the engine's connection, opened on first use
@@ -223,8 +224,7 @@ class Session:
                 properties=properties, replace=replace,
             )  # fmt: skip
         except KeyError:
-            fqn = ".".join(quote_identifier(p) for p in (database, schema, last) if p)
-            raise errors.already_exists(fqn if kind not in ACCOUNT_KINDS else last) from None
+            raise errors.already_exists(quote_identifier(last)) from None
 
     def visible(
         self, kind: str, database: str | None = None, schema: str | None = None
