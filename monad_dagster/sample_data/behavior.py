@@ -55,7 +55,9 @@ def simulate_trips(
     who = np.arange(len(traits))
     first_gap = np.minimum(1.0 / rate, 0.8 * end)
     when = np.where(traits.joined < 0, rng.random(len(who)) * first_gap, traits.joined * end)
-    mood = np.clip(rng.normal(0.0, 0.3, len(who)), -1.0, 1.0)
+    # Founders have lived through some drift already; new customers start fresh.
+    typical = np.where(traits.joined < 0, -0.2, 0.0)
+    mood = np.clip(typical + rng.normal(0.0, 0.35, len(who)), -1.5, 1.0)
     rounds: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
     while len(who):
         lines = 1 + rng.poisson((traits.basket[who] - 1.0) * np.exp(0.3 * mood))

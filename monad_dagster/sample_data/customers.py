@@ -16,7 +16,7 @@ from monad_dagster.sample_data.randomness import Purpose, random_stream, weighte
 CLUB_STATUSES = ("ACTIVE", "PRE-CREATE", "LEFT CLUB", None)
 NEWS_FREQUENCIES = ("NONE", "Regularly", "Monthly", None)
 _CUSTOMERS_PER_POSTAL_CODE = 3.9
-_FOUNDING_SHARE = 0.4  # customers who bought before the first day
+_FOUNDING_SHARE = 0.36  # customers who bought before the first day
 
 
 @dataclass(frozen=True)
