@@ -15,7 +15,7 @@ from monad_dagster.sample_data.randomness import Purpose, random_stream, weighte
 INDEX_CODES = tuple(taxonomy.INDEXES)
 PRICE_DIVISOR = 590.0  # Kaggle's prices are shelf prices over 590: 9.99 became 0.0169
 _ARTICLES_PER_PRODUCT = 2.24  # 105,542 articles of 47,224 products in the Kaggle files
-_STAPLE_SHARE = 0.25
+_STAPLE_SHARE = 0.16
 
 
 @dataclass(frozen=True)

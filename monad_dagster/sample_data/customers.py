@@ -105,8 +105,8 @@ def build_traits(seed: int, block: int, num_customers: int, segments: Segments) 
         repeat=rng.beta(2.0, 5.0, n),
         bargain=bargain,
         segment=segment,
-        second_segment=rng.integers(0, NUM_SEGMENTS, n),
-        loyalty=rng.beta(6.0, 2.5, n),
+        second_segment=_draw_second(rng, segment),
+        loyalty=rng.beta(7.0, 2.0, n),
         favorite_master=_draw_masters(rng, n),
         joined=np.where(founder, -1.0, rng.random(n) * 0.985),
         is_news_reader=reader,
@@ -123,6 +123,14 @@ def _hex_ids(raw: bytes) -> pa.Array:
     offsets = np.arange(0, len(text) + 1, 64, dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(text)]
     return pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)
+
+
+def _draw_second(rng: np.random.Generator, segment: np.ndarray) -> np.ndarray:
+    """Draw the second segment: half of the customers stay within their archetype."""
+    variants = NUM_SEGMENTS // len(taxonomy.ARCHETYPES)
+    sibling = segment - segment % variants + rng.integers(0, variants, len(segment))
+    anywhere = rng.integers(0, NUM_SEGMENTS, len(segment))
+    return np.where(rng.random(len(segment)) < 0.5, sibling, anywhere)
 
 
 def _draw_ages(rng: np.random.Generator, kind: np.ndarray) -> np.ndarray:

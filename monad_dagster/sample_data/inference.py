@@ -34,8 +34,10 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
 # Spellings of "no value" in columns that are not text; in text only the empty field is null.
 _NULL_WORDS = pa.array(["", "NA", "N/A", "NULL", "null", "NaN", "nan", "\\N"])
 _LEADING_ZERO = r"^[+-]?0\d"
-_INTEGER = r"^[+-]?\d{1,19}$"
-_DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+# Some tools write 100000 as 1e+05. Without sign or point, 12E5 is more likely a code than a number.
+_WHOLE_EXPONENT = r"^[+-]?\d+(\.\d+)?[eE]\+\d{1,2}$"
+_INTEGER = rf"^[+-]?\d{{1,19}}$|{_WHOLE_EXPONENT}"
+_DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]\d{1,3})?$|^[+-]?(\d+\.\d*|\.\d+)[eE]\d{1,3}$"
 _LONG_INTEGER = r"^[+-]?\d{17,}$"  # a 64-bit float would change its last digits
 _BOOLEAN = r"^(?i:true|false)$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -87,7 +89,19 @@ def convert(values: pa.Array, kind: ColumnType) -> pa.Array:
         return pc.equal(pc.utf8_lower(cleaned), "true")
     if kind in (ColumnType.NUMBER, ColumnType.FLOAT):
         cleaned = pc.utf8_ltrim(cleaned, characters="+")
+    if kind is ColumnType.NUMBER:
+        return _to_integers(cleaned)
     return cleaned.cast(ARROW_TYPES[kind])
+
+
+def _to_integers(values: pa.Array) -> pa.Array:
+    """Convert text to integers, those written with an exponent included."""
+    exponents = pc.match_substring_regex(values, _WHOLE_EXPONENT)
+    if not pc.any(exponents).as_py():
+        return values.cast(pa.int64())
+    plain = pc.if_else(exponents, None, values).cast(pa.int64())
+    large = pc.if_else(exponents, values, None).cast(pa.float64()).cast(pa.int64())
+    return pc.coalesce(plain, large)
 
 
 def _fits(values: pa.Array, kind: ColumnType) -> bool:
