@@ -98,8 +98,8 @@ def build_traits(seed: int, block: int, num_customers: int, segments: Segments) 
     return Traits(
         customer_id=customer_id,
         log_rate=log_rate,
-        hazard=np.exp(hazard) / 330.0,
-        regularity=rng.lognormal(0.25, 0.5, n).clip(0.4, 5.0),
+        hazard=np.exp(hazard) * np.where(founder, 0.5, 1.0) / 330.0,  # founders are survivors
+        regularity=rng.lognormal(0.75, 0.55, n).clip(0.5, 8.0),
         basket=1.0 + rng.gamma(2.0, 1.05, n),
         online=online,
         repeat=rng.beta(2.0, 5.0, n),

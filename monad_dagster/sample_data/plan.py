@@ -111,7 +111,7 @@ def _check(name: str, value: int, low: int, high: int) -> None:
             f"Sample data: {name} is out of range.",
             f"The value is {value:,}; the range is {low:,} to {high:,}.",
             f"Choose {name} within that range.",
-            "The parameters are described by `monad-dagster local load --help`.",
+            "The parameters are described by `monad-dagster sample --help`.",
         )
     )
 
