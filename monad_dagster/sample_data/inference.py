@@ -41,7 +41,9 @@ _DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]\d{1,3})?$|^[+-]?(\d+\.\d*|\.\d+)[e
 _LONG_INTEGER = r"^[+-]?\d{17,}$"  # a 64-bit float would change its last digits
 _BOOLEAN = r"^(?i:true|false)$"
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
-_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
+_ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)"
+_TIMESTAMP = rf"^\d{{4}}-\d{{2}}-\d{{2}}([ T]\d{{2}}:\d{{2}}((:\d{{2}}(\.\d{{1,6}})?){_ZONE}?)?)?$"
+_ZONED = rf":\d{{2}}(\.\d{{1,6}})?{_ZONE}$"
 
 
 class TypeInference:
@@ -91,6 +93,8 @@ def convert(values: pa.Array, kind: ColumnType) -> pa.Array:
         cleaned = pc.utf8_ltrim(cleaned, characters="+")
     if kind is ColumnType.NUMBER:
         return _to_integers(cleaned)
+    if kind is ColumnType.TIMESTAMP:
+        return _to_timestamps(cleaned)
     return cleaned.cast(ARROW_TYPES[kind])
 
 
@@ -102,6 +106,17 @@ def _to_integers(values: pa.Array) -> pa.Array:
     plain = pc.if_else(exponents, None, values).cast(pa.int64())
     large = pc.if_else(exponents, values, None).cast(pa.float64()).cast(pa.int64())
     return pc.coalesce(plain, large)
+
+
+def _to_timestamps(values: pa.Array) -> pa.Array:
+    """Convert text to timestamps; those with a zone become UTC."""
+    target = ARROW_TYPES[ColumnType.TIMESTAMP]
+    zoned = pc.match_substring_regex(values, _ZONED)
+    if not pc.any(zoned).as_py():
+        return values.cast(target)
+    local = pc.if_else(zoned, None, values).cast(target)
+    universal = pc.if_else(zoned, values, None).cast(pa.timestamp("us", "UTC")).cast(target)
+    return pc.coalesce(local, universal)
 
 
 def _fits(values: pa.Array, kind: ColumnType) -> bool:

@@ -30,12 +30,12 @@ class TableColumn:
     Attributes:
         name: Name in Snowflake, upper case.
         source_name: Name in the file.
-        data_type: Snowflake type, as DDL takes it.
+        sql_type: Snowflake type, as DDL takes it.
     """
 
     name: str
     source_name: str
-    data_type: ColumnType
+    sql_type: ColumnType
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class TableSource:
             ConfigError: A file is empty, damaged or differs from its siblings.
             MonadDagsterError: Writing failed, for example on a full disk.
         """
-        schema = pa.schema([(c.name, ARROW_TYPES[c.data_type]) for c in self.columns])
+        schema = pa.schema([(c.name, ARROW_TYPES[c.sql_type]) for c in self.columns])
         if self.is_parquet and _all_ready(self.paths, schema, max_rows_per_file):
             return list(self.paths)
         try:
@@ -121,7 +121,7 @@ class TableSource:
 
     def batches(self) -> Iterator[list[pa.Array]]:
         """Yield the rows in blocks, one array for each of `columns`."""
-        wanted = [(column.source_name, column.data_type) for column in self.columns]
+        wanted = [(column.source_name, column.sql_type) for column in self.columns]
         for path in self.paths:
             if self.is_parquet:
                 yield from parquet_files.stream_typed(path, wanted)

@@ -35,6 +35,11 @@ def infer(*blocks):
                 datetime(2010, 12, 3, 1, 2, 3, 500_000),
             ],
         ),
+        (
+            [["2010-12-01T08:26:00Z", "", "2010-12-01 08:26:00.5+02:00"]],
+            ColumnType.TIMESTAMP,
+            [datetime(2010, 12, 1, 8, 26), None, datetime(2010, 12, 1, 6, 26, 0, 500_000)],
+        ),
         ([["a", "", "NA"]], ColumnType.TEXT, ["a", None, "NA"]),
     ],
 )

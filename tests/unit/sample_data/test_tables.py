@@ -30,7 +30,7 @@ def only(folder: Path):
 
 def types(table):
     """Return the types of a table by column name."""
-    return {column.name: str(column.data_type) for column in table.columns}
+    return {column.name: str(column.sql_type) for column in table.columns}
 
 
 def rows(paths):
