@@ -111,12 +111,14 @@ def _load_stage(settings: Settings) -> "StagePath":
 
 def _prepare_target(session: "Session", settings: Settings) -> None:
     """Make database, schema and load stage, and let the workload role read."""
-    from monad_dagster.spcs import sql_tables
+    from monad_dagster.spcs import sql_setup, sql_tables
+    from monad_dagster.spcs.account_setup import data_grant_statements
 
     database, schema = settings.data_database, settings.data_schema
     for statement in (
-        *sql_tables.create_database_and_schema(database, schema),
-        *sql_tables.grant_data_access(database, schema, settings.role),
+        sql_setup.create_database(database),
+        sql_setup.create_schema(database, schema),
+        *data_grant_statements(database, schema, settings.role),
         sql_tables.create_load_stage(_load_stage(settings).stage),
     ):
         session.execute(statement)
@@ -125,17 +127,17 @@ def _prepare_target(session: "Session", settings: Settings) -> None:
 def _load_table(session: "Session", settings: Settings, table: "TableSource") -> None:
     """Create one table and copy its Parquet parts into it."""
     from monad_dagster.spcs import sql_tables
-    from monad_dagster.spcs.stage import Stage
+    from monad_dagster.spcs.stage import StageClient
 
     folder = _load_stage(settings) / table.name
-    stage = Stage(session, folder.stage)
+    stage = StageClient(session)
     columns = [(column.name, column.sql_type) for column in table.columns]
     name = folder.stage.sibling(table.name)
     with tempfile.TemporaryDirectory(prefix="monad-load-") as scratch:
         parts = table.write_parquet(Path(scratch), max_rows_per_file=_MAX_ROWS_PER_FILE)
         session.execute(sql_tables.create_table(name, columns))
         for part in parts:
-            stage.upload(part, folder)
+            stage.put_file(part, folder / part.name)
     session.execute(sql_tables.copy_parquet(name, folder))
     stage.remove_directory(folder)
 

@@ -10,27 +10,6 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath, quote_ident
 from monad_dagster.spcs.sql import Statement
 
 
-def create_database_and_schema(database: str, schema: str) -> tuple[Statement, ...]:
-    """Make the database and schema of the source tables."""
-    name = quote_identifier(database)
-    return (
-        Statement(f"CREATE DATABASE IF NOT EXISTS {name}"),
-        Statement(f"CREATE SCHEMA IF NOT EXISTS {name}.{quote_identifier(schema)}"),
-    )
-
-
-def grant_data_access(database: str, schema: str, role: str) -> tuple[Statement, ...]:
-    """Let *role* read every table of a schema, now and later."""
-    where = f"{quote_identifier(database)}.{quote_identifier(schema)}"
-    grantee = f"TO ROLE {quote_identifier(role)}"
-    return (
-        Statement(f"GRANT USAGE ON DATABASE {quote_identifier(database)} {grantee}"),
-        Statement(f"GRANT USAGE ON SCHEMA {where} {grantee}"),
-        Statement(f"GRANT SELECT ON ALL TABLES IN SCHEMA {where} {grantee}"),
-        Statement(f"GRANT SELECT ON FUTURE TABLES IN SCHEMA {where} {grantee}"),
-    )
-
-
 def create_table(table: QualifiedName, columns: Sequence[tuple[str, str]]) -> Statement:
     """Create *table*, replacing an earlier one, with (name, type) *columns*."""
     body = ", ".join(f"{quote_identifier(name)} {kind}" for name, kind in columns)
