@@ -4,6 +4,9 @@ Each column starts with all candidate types; each block of text crosses off what
 Identifiers survive: values with leading zeros, or integers beyond 64 bits, stay text.
 """
 
+# pyarrow.compute makes its functions at run time, where pyright does not see them.
+# pyright: reportAttributeAccessIssue=false
+
 from collections.abc import Callable
 from enum import StrEnum
 

@@ -182,9 +182,9 @@ INDEXES = {
 }
 
 SECTIONS = {
-    "A": ((15, "Womens Everyday Collection"), (11, "Womens Tailoring"), (6, "Womens Casual")),
-    "B": ((61, "Womens Lingerie"), (62, "Womens Nightwear, Socks & Tigh")),
-    "C": ((64, "Womens Shoes"), (66, "Womens Small accessories"), (65, "Womens Big accessories")),
+    "A": ((15, "Ladies Everyday Collection"), (11, "Ladies Tailoring"), (6, "Ladies Casual")),
+    "B": ((61, "Ladies Lingerie"), (62, "Ladies Nightwear, Socks & Tigh")),
+    "C": ((64, "Ladies Shoes"), (66, "Ladies Small accessories"), (65, "Ladies Big accessories")),
     "D": ((53, "Divided Collection"), (51, "Divided Basics"), (52, "Divided Complements Other")),
     "F": ((21, "Contemporary Street"), (26, "Men Underwear"), (23, "Men Suits & Tailoring")),
     "G": ((40, "Baby Essentials & Complements"), (41, "Baby Boy"), (42, "Baby Girl")),
