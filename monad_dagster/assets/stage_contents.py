@@ -24,7 +24,7 @@ from monad_dagster.assets.keys import (
 )
 from monad_dagster.assets.scenarios import ScenarioFile, check_scenario, discover_scenarios
 from monad_dagster.errors import ConfigError, StageError, problem
-from monad_dagster.pipes.client import PipesSPCSClient
+from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.stage import StageClient
 
@@ -171,7 +171,7 @@ def build_stage_contents(
     ) -> Iterator[dg.MaterializeResult]:
         started = time.time()
         contents = collect_contents(settings)
-        with spcs.open_session({"asset": "stage_contents", "run_id": context.run_id}) as session:
+        with spcs.session(query_tag=query_tag(context)) as session:
             uploaded = upload_contents(StageClient(session), spcs.stage_root, contents)
         context.log.info(f"Uploaded {len(uploaded)} of {len(contents.files)} files")
         for scenario in contents.scenarios:
