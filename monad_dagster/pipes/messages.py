@@ -66,6 +66,11 @@ class StageMessageReader(PipesMessageReader):
         self._handler = handler
         yield {"path": self._mounted}
 
+    @property
+    def handler(self) -> PipesMessageHandler | None:
+        """Whom the messages go to; None before the session is open."""
+        return self._handler
+
     def no_messages_debug_text(self) -> str:
         """Say where messages were looked for."""
         return f"Messages were looked for in {self._directory}."
