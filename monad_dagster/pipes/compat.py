@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from dagster import (
     AssetExecutionContext,
+    AssetKey,
     DagsterExecutionInterruptedError,
     DagsterInstance,
     DagsterRun,
@@ -34,6 +35,7 @@ __all__ = [
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
+    "forget_input_version",
     "deferred_interrupts",
     "latest_handle_in_run",
     "record_external_launch",
@@ -48,6 +50,11 @@ __all__ = [
 def step_key_of(context: ExecutionContext) -> str:
     """Return the key of the executing step."""
     return context.get_step_execution_context().step.key
+
+
+def forget_input_version(context: ExecutionContext, key: AssetKey) -> None:
+    """Make Dagster read an input's version again: it was observed after the step started."""
+    context.get_step_execution_context().wipe_input_asset_version_info(key)
 
 
 def latest_handle_in_run(
