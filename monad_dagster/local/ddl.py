@@ -17,7 +17,12 @@ _SIZES = frozenset(
     {"XSMALL", "SMALL", "MEDIUM", "LARGE", "XLARGE", "XXLARGE", "XXXLARGE", "X4LARGE",
      "X5LARGE", "X6LARGE"}
 )  # fmt: skip
-_SIZE_ALIASES = {"X-SMALL": "XSMALL", "X-LARGE": "XLARGE", "2X-LARGE": "XXLARGE", "3X-LARGE": "XXXLARGE"}
+_SIZE_ALIASES = {
+    "X-SMALL": "XSMALL",
+    "X-LARGE": "XLARGE",
+    "2X-LARGE": "XXLARGE",
+    "3X-LARGE": "XXXLARGE",
+}
 _WAREHOUSE = (
     "WAREHOUSE_SIZE", "WAREHOUSE_TYPE", "MAX_CLUSTER_COUNT", "MIN_CLUSTER_COUNT", "SCALING_POLICY",
     "AUTO_SUSPEND", "AUTO_RESUME", "INITIALLY_SUSPENDED", "RESOURCE_MONITOR", "COMMENT",
@@ -107,7 +112,9 @@ def create_schema(session: "Session", statement: Statement) -> ResultSet:
     if session.catalog.get("SCHEMA", last, database):
         _drop_schema(session, database, last)
     session.account.engine.create_schema(database, last)
-    session.create_object("SCHEMA", full, properties=_kept(properties) | ({"MANAGED": True} if managed else {}))
+    session.create_object(
+        "SCHEMA", full, properties=_kept(properties) | ({"MANAGED": True} if managed else {})
+    )
     _set_levels(session, f"SCHEMA:{database}.{last}", properties)
     session.database, session.schema = database, last
     return status(f"Schema {last} successfully created.")
@@ -183,7 +190,9 @@ def alter_container(session: "Session", statement: Statement) -> ResultSet:
     if if_exists and session.find(kind, name) is None:
         return status(DONE)
     found = session.lookup(kind, name, "MODIFY")
-    scope = f"DATABASE:{found.name}" if kind == "DATABASE" else f"SCHEMA:{found.database}.{found.name}"
+    scope = (
+        f"DATABASE:{found.name}" if kind == "DATABASE" else f"SCHEMA:{found.database}.{found.name}"
+    )
     if cursor.accept("UNSET"):
         while not cursor.at_end():
             key = cursor.identifier()
@@ -191,7 +200,9 @@ def alter_container(session: "Session", statement: Statement) -> ResultSet:
             cursor.accept_op(",")
         return status(DONE)
     if not cursor.accept("SET"):
-        words = " ".join(["ALTER", kind, *(t.value for t in cursor.tokens[cursor.at : cursor.at + 1])])
+        words = " ".join(
+            ["ALTER", kind, *(t.value for t in cursor.tokens[cursor.at : cursor.at + 1])]
+        )
         raise errors.unsupported(words)
     properties = cursor.properties(*_CONTAINER_PROPERTIES, kind=kind)
     _set_levels(session, scope, properties)

@@ -15,7 +15,7 @@ from monad_dagster.local.handlers import statement
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
 from monad_dagster.local.show_options import parse_show, yes_no
 from monad_dagster.local.stage_store import StagedFile
-from monad_dagster.local.statements import ObjectName, StageLocation, Statement, quote_identifier
+from monad_dagster.local.statements import ObjectName, StageLocation, Statement
 
 if TYPE_CHECKING:
     from monad_dagster.local.session import Session
@@ -82,7 +82,9 @@ def alter_stage(session: "Session", statement: Statement) -> ResultSet:
     session.require_ownership("STAGE", name)
     if "DIRECTORY" in properties:
         properties["DIRECTORY"] = bool(properties["DIRECTORY"].get("ENABLE", False))
-    session.catalog.update("STAGE", found.name, database=found.database, schema=found.schema, **properties)
+    session.catalog.update(
+        "STAGE", found.name, database=found.database, schema=found.schema, **properties
+    )
     return status("Statement executed successfully.")
 
 
@@ -112,7 +114,13 @@ def describe_stage(session: "Session", statement: Statement) -> ResultSet:
     rows = [
         ("STAGE_LOCATION", "URL", "String", "", ""),
         ("STAGE_ENCRYPTION", "TYPE", "String", found.properties.get("ENCRYPTION", ""), ""),
-        ("DIRECTORY", "ENABLE", "Boolean", str(found.properties.get("DIRECTORY", False)).lower(), "false"),
+        (
+            "DIRECTORY",
+            "ENABLE",
+            "Boolean",
+            str(found.properties.get("DIRECTORY", False)).lower(),
+            "false",
+        ),
         ("DIRECTORY", "AUTO_REFRESH", "Boolean", "false", "false"),
     ]
     return table(columns, rows)
@@ -140,7 +148,9 @@ def show_stages(session: "Session", statement: Statement) -> ResultSet:
 
 
 def _stage_type(found: CatalogObject) -> str:
-    return "INTERNAL NO CSE" if found.properties.get("ENCRYPTION") == "SNOWFLAKE_SSE" else "INTERNAL"
+    return (
+        "INTERNAL NO CSE" if found.properties.get("ENCRYPTION") == "SNOWFLAKE_SSE" else "INTERNAL"
+    )
 
 
 def staged_files(
@@ -208,7 +218,9 @@ def put(session: "Session", statement: Statement) -> ResultSet:
         "PARALLEL", "AUTO_COMPRESS", "SOURCE_COMPRESSION", "OVERWRITE", "THRESHOLD", kind="PUT"
     )
     found = session.lookup("STAGE", location.stage, "WRITE")
-    return ResultSet([], [], command=transfer.upload(session, statement, found, location.path, source, options))
+    return ResultSet(
+        [], [], command=transfer.upload(session, statement, found, location.path, source, options)
+    )
 
 
 @statement("GET")
@@ -219,7 +231,9 @@ def get(session: "Session", statement: Statement) -> ResultSet:
     target = _local_path(statement)
     options = cursor.properties("PARALLEL", "PATTERN", kind="GET")
     found, files = staged_files(session, location, "READ", pattern=options.get("PATTERN"))
-    return ResultSet([], [], command=transfer.download(session, statement, found, files, target, options))
+    return ResultSet(
+        [], [], command=transfer.download(session, statement, found, files, target, options)
+    )
 
 
 def _local_path(statement: Statement) -> str:
@@ -245,7 +259,7 @@ def copy_files(session: "Session", statement: Statement) -> ResultSet:
     source = cursor.stage_location()
     options = cursor.properties("FILES", "PATTERN", "DETAILED_OUTPUT", kind="COPY FILES")
     into = session.lookup("STAGE", target.stage, "WRITE")
-    origin, files = staged_files(session, source, "READ", pattern=options.get("PATTERN"))
+    _, files = staged_files(session, source, "READ", pattern=options.get("PATTERN"))
     base = source.path.rpartition("/")[0]
     wanted = set(options.get("FILES", []))
     rows = []
@@ -263,5 +277,3 @@ def copy_files(session: "Session", statement: Statement) -> ResultSet:
     if options.get("DETAILED_OUTPUT") is False:
         return table([number("numOfFilesCopied")], [(len(rows),)])
     return table([text("file")], rows)
-
-

@@ -120,4 +120,3 @@ def _flag(value: Any, default: bool) -> bool:
     if value is None:
         return default
     return value if isinstance(value, bool) else str(value).upper() == "TRUE"
-
