@@ -127,7 +127,9 @@ class Job:
     def from_document(cls, data: dict[str, Any]) -> "Job":
         """Return the job service of a stored document."""
         instances = [
-            InstanceState(**{**item, "containers": [ContainerState(**c) for c in item["containers"]]})
+            InstanceState(
+                **{**item, "containers": [ContainerState(**c) for c in item["containers"]]}
+            )
             for item in data["instances"]
         ]
         images = {name: ImageRef(**item) for name, item in data["images"].items()}

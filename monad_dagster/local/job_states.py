@@ -12,9 +12,7 @@ ENDED_INSTANCES = frozenset({"SUCCEEDED", "FAILED"})
 # What each status may become; a test checks that every change obeys it.
 TRANSITIONS: dict[str, frozenset[str]] = {
     "PENDING": frozenset({"RUNNING", "DONE", "FAILED", "CANCELLING", "INTERNAL_ERROR", "DELETING"}),
-    "RUNNING": frozenset(
-        {"PENDING", "DONE", "FAILED", "CANCELLING", "INTERNAL_ERROR", "DELETING"}
-    ),
+    "RUNNING": frozenset({"PENDING", "DONE", "FAILED", "CANCELLING", "INTERNAL_ERROR", "DELETING"}),
     "CANCELLING": frozenset({"CANCELLED", "DELETING", "INTERNAL_ERROR"}),
     "DELETING": frozenset({"DELETED"}),
     **{status: frozenset() for status in TERMINAL},
