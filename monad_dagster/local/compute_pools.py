@@ -50,7 +50,8 @@ class ComputePools:
     def __init__(self, account: "Account") -> None:
         self.account = account
         self.families = load_instance_families(CLOUD)
-        self._lock = threading.RLock()
+        # One lock for pools and job services: each looks at the other while it changes.
+        self.lock = threading.RLock()
 
     @property
     def _jobs(self) -> "JobServices | None":
@@ -70,7 +71,7 @@ class ComputePools:
 
     def refresh(self, name: str) -> PoolClock:
         """Bring a pool's state up to the account's clock and return it."""
-        with self._lock:
+        with self.lock:
             pool = self.get(name)
             if pool is None:
                 return PoolClock(PoolState.SUSPENDED, self.account.clock())
@@ -86,7 +87,7 @@ class ComputePools:
 
     def send(self, name: str, event: str) -> PoolClock:
         """Apply resume, suspend or resize to a pool."""
-        with self._lock:
+        with self.lock:
             before = self.refresh(name)
             after = before.after(event, self.account.clock())
             self._store(name, before, after)
