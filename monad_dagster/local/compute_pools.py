@@ -12,8 +12,9 @@ from monad_dagster.local import errors
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.handlers import function, statement
 from monad_dagster.local.pool_states import PoolClock, PoolState, advance
+from monad_dagster.local.quantities import format_flag
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
-from monad_dagster.local.show_options import parse_show_options, truth
+from monad_dagster.local.show_options import parse_show
 from monad_dagster.local.statements import Arguments, ObjectName, Statement, parse_name
 from monad_dagster.spcs.instance_families import InstanceFamily, load_instance_families
 
@@ -276,8 +277,8 @@ _COLUMNS = [
 @statement("SHOW COMPUTE POOLS")
 def show_compute_pools(session: "Session", parsed: Statement) -> ResultSet:
     """List the pools the role may see."""
-    options = parse_show_options(session, parsed.cursor, scoped=False)
-    pools = options.select(session.visible(KIND))
+    options = parse_show(session, parsed.cursor, level="ACCOUNT")
+    pools = options.select(session.visible(KIND), lambda found: found.name)
     columns = [*_COLUMNS, text("placement_group"), text("backup_instance_families")]
     rows = []
     for pool in pools:
@@ -313,7 +314,7 @@ def _row(session: "Session", pool: CatalogObject) -> tuple[Any, ...]:
     return (
         pool.name, clock.state.value, properties["MIN_NODES"], properties["MAX_NODES"],
         properties["INSTANCE_FAMILY"], 0, num_jobs, properties["AUTO_SUSPEND_SECS"],
-        truth(properties["AUTO_RESUME"]), active, idle, target, found.created_on,
+        format_flag(properties["AUTO_RESUME"]), active, idle, target, found.created_on,
         _stamp(properties.get("RESUMED_ON")), found.updated_on, found.owner,
         properties.get("COMMENT"), "false", None,
     )  # fmt: skip
@@ -359,7 +360,7 @@ def _family_row(family: InstanceFamily) -> tuple[Any, ...]:
 @statement("SHOW COMPUTE POOL INSTANCE FAMILIES")
 def show_instance_families(session: "Session", parsed: Statement) -> ResultSet:
     """List the instance families of the account's cloud."""
-    options = parse_show_options(session, parsed.cursor, scoped=False)
+    options = parse_show(session, parsed.cursor, level="ACCOUNT")
     pools = pools_of(session.account)
     usage: dict[str, int] = {}
     for pool in session.account.catalog.list_objects(KIND):
@@ -372,9 +373,13 @@ def show_instance_families(session: "Session", parsed: Statement) -> ResultSet:
     ]  # fmt: skip
     rows = [
         (family.name, _description(family), *_family_row(family), usage.get(family.name, 0), "")
-        for family in options.select(pools.families.values())
+        for family in options.select(sorted(pools.families.values(), key=_by_name), _by_name)
     ]
     return table(columns, rows)
+
+
+def _by_name(family: InstanceFamily) -> str:
+    return family.name
 
 
 def _description(family: InstanceFamily) -> str:

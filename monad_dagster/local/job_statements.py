@@ -13,7 +13,7 @@ from monad_dagster.local.job_services import JobServices
 from monad_dagster.local.job_states import TERMINAL
 from monad_dagster.local.job_submission import create_job, parse_submission
 from monad_dagster.local.results import ResultSet, status, table, text
-from monad_dagster.local.show_options import ShowOptions, parse_show_options
+from monad_dagster.local.show_options import ShowOptions, parse_show
 from monad_dagster.local.statements import Arguments, ObjectName, Statement, quote_identifier
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ def _reason(job: Job) -> str:
 @statement("SHOW SERVICES")
 def show_services(session: "Session", parsed: Statement) -> ResultSet:
     """List services; all services of the local account are job services."""
-    options = parse_show_options(session, parsed.cursor)
-    found = [] if options.excludes_jobs else _visible(session, options)
+    excludes_jobs = parsed.cursor.accept("EXCLUDE JOBS")
+    options = parse_show(session, parsed.cursor, extra=("COMPUTE POOL",))
+    found = [] if excludes_jobs else _visible(session, options)
     columns = job_views.SERVICE_COLUMNS
-    if options.excludes_jobs:
+    if excludes_jobs:
         columns = [column for column in columns if column.name != "is_job"]
     return table(columns, [job_views.service_row(job) for job in found])
 
@@ -85,7 +86,7 @@ def show_services(session: "Session", parsed: Statement) -> ResultSet:
 @statement("SHOW JOB SERVICES")
 def show_job_services(session: "Session", parsed: Statement) -> ResultSet:
     """List job services."""
-    options = parse_show_options(session, parsed.cursor)
+    options = parse_show(session, parsed.cursor, extra=("COMPUTE POOL",))
     columns = [column for column in job_views.SERVICE_COLUMNS if column.name != "is_job"]
     at = [column.name for column in job_views.SERVICE_COLUMNS].index("is_job")
     rows = [job_views.service_row(job) for job in _visible(session, options)]
@@ -96,7 +97,10 @@ def _visible(session: "Session", options: ShowOptions) -> list[Job]:
     objects = session.visible(KIND, options.database, options.schema)
     ids = {found.properties.get("JOB") for found in objects}
     jobs = [job for job in jobs_of(session).existing() if job.id in ids]
-    return options.select(job for job in jobs if options.pool is None or job.pool == options.pool)
+    if options.extra:
+        pool = session.lookup("COMPUTE POOL", options.extra["COMPUTE POOL"]).name
+        jobs = [job for job in jobs if job.pool == pool]
+    return options.select(sorted(jobs, key=lambda job: job.name), lambda job: job.name)
 
 
 @statement("DESCRIBE SERVICE")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local.job_model import ContainerState, InstanceState, Job, as_time
 from monad_dagster.local.job_states import HISTORY_MESSAGES, SERVICE_MESSAGES
 from monad_dagster.local.job_submission import as_options
+from monad_dagster.local.quantities import format_flag
 from monad_dagster.local.results import Column, number, text, timestamp, variant
-from monad_dagster.local.show_options import truth
 
 if TYPE_CHECKING:
     from monad_dagster.local.session import Session
@@ -58,7 +58,7 @@ def service_row(job: Job) -> tuple[Any, ...]:
         job.name, job.status, job.database, job.schema, job.owner, job.pool, dns_name(job),
         current, count, count, count, count, "false", integrations, as_time(job.created_at),
         as_time(job.updated_at), None, None, 0, job.comment, "ROLE", job.warehouse, "true",
-        truth(job.is_async), job.digest, "false", None, None,
+        format_flag(job.is_async), job.digest, "false", None, None,
     )  # fmt: skip
 
 
