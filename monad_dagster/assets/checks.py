@@ -62,7 +62,7 @@ def _finite_metrics(key: dg.AssetKey) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not bad,
             description=f"Not finite: {', '.join(bad)}" if bad else "All metrics are finite.",
-            metadata={name: value for name, value in _metrics(metadata).items()},
+            metadata=dict(_metrics(metadata)),
         )
 
     return finite_metrics

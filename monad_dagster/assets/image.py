@@ -48,7 +48,10 @@ def build_image_asset(settings: "Settings") -> dg.AssetsDefinition:
         build_context = read_build_context(settings.container_dir, base_image=settings.base_image)
         tag = image_tag(settings, build_context)
         with spcs.session(query_tag=query_tag(context)) as session:
-            repository = ImageRepository(session, QualifiedName(settings.database, settings.schema, settings.image_repository))
+            repository = ImageRepository(
+                session,
+                QualifiedName(settings.database, settings.schema, settings.image_repository),
+            )
             digest, builder = push_image(settings, repository, build_context, tag)
             registered = repository.digest_of(settings.image_name, tag)
         if registered != digest:

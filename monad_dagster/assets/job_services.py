@@ -21,8 +21,8 @@ from monad_dagster.assets.keys import (
     slice_key,
 )
 from monad_dagster.assets.model_config import ModelConfig, read_model_config
-from monad_dagster.assets.preflight import check_sources
 from monad_dagster.assets.prediction_date import check_prediction_date
+from monad_dagster.assets.preflight import check_sources
 from monad_dagster.assets.retention import remove_old_attempts
 from monad_dagster.assets.sources import observe, source_keys
 from monad_dagster.assets.upstream import Upstream, latest_image, latest_output

@@ -97,7 +97,9 @@ def collect_contents(settings: "Settings") -> Contents:
         )
     if not settings.fm_config.is_file():
         raise ConfigError(
-            problem("The foundation-model config does not exist", f"looked for {settings.fm_config}")
+            problem(
+                "The foundation-model config does not exist", f"looked for {settings.fm_config}"
+            )
         )
     scenarios = discover_scenarios(settings.scenarios)
     for scenario in scenarios:
@@ -177,7 +179,9 @@ def build_stage_contents(
         for scenario in contents.scenarios:
             context.log_event(
                 dg.AssetObservation(
-                    SCENARIO_FILE, partition=scenario.name, tags={_DATA_VERSION_TAG: scenario.sha256}
+                    SCENARIO_FILE,
+                    partition=scenario.name,
+                    tags={_DATA_VERSION_TAG: scenario.sha256},
                 )
             )
         metadata = {
@@ -220,7 +224,9 @@ def _results(
             )
         else:
             context.log_event(
-                dg.AssetMaterialization(key, tags={_DATA_VERSION_TAG: version}, metadata=dict(shown))
+                dg.AssetMaterialization(
+                    key, tags={_DATA_VERSION_TAG: version}, metadata=dict(shown)
+                )
             )
 
 

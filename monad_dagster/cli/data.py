@@ -27,7 +27,9 @@ _MAX_ROWS_PER_FILE = 2_000_000
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of CSV or Parquet files.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder of CSV or Parquet files."
+)
 @click.option("--database", help="Target database (default: MONAD_DATA_DATABASE).")
 @click.option("--schema", help="Target schema (default: MONAD_DATA_SCHEMA).")
 @reports_errors
@@ -52,7 +54,9 @@ def load(data: Path, database: str | None, schema: str | None) -> None:
 @click.option("--articles", type=int, help="Default: scaled to the number of customers.")
 @click.option("--seed", type=int, help="Default: the seed of make pipeline.")
 @reports_errors
-def sample(output: Path, customers: int, transactions: int, articles: int | None, seed: int | None) -> None:
+def sample(
+    output: Path, customers: int, transactions: int, articles: int | None, seed: int | None
+) -> None:
     """Generate H&M-shaped sample data as Parquet files.
 
     Example: monad-dagster sample ./sample --customers 1371980 --transactions 31800000
