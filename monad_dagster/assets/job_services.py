@@ -26,14 +26,13 @@ from monad_dagster.assets.preflight import check_sources
 from monad_dagster.assets.retention import remove_old_attempts
 from monad_dagster.assets.sources import observe, source_keys
 from monad_dagster.assets.upstream import Upstream, latest_image, latest_output
+from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.pipes.launch import LaunchOptions
 from monad_dagster.spcs.lineage import LineageInput
 
 if TYPE_CHECKING:
     from monad_dagster.settings import Settings
-
-_RETRY_TAGS = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 class PredictConfig(dg.Config):
@@ -201,7 +200,8 @@ def _materialize(
 def _output_path(context: dg.AssetExecutionContext) -> str:
     """Return the stage directory that holds the attempts of this asset and partition."""
     name = context.asset_key.to_user_string()
-    return f"{name}/{context.partition_key}" if context.has_partition_key else name
+    partition = compat.partition_key_of(context)
+    return f"{name}/{partition}" if partition else name
 
 
 def _stage_inputs(context: dg.AssetExecutionContext) -> list[LineageInput]:

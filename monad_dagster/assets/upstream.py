@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from monad_dagster.assets.keys import IMAGE
+from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE
 from monad_dagster.errors import ConfigError, problem
+from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.spcs.identifiers import StagePath
 
@@ -48,8 +49,8 @@ def latest_output(
     Raises:
         ConfigError: The asset was never materialized.
     """
-    partitioned = context.has_partition_key and key != dg.AssetKey("foundation_model")
-    event = _latest(context, key, context.partition_key if partitioned else None)
+    partition = None if key == FOUNDATION_MODEL else compat.partition_key_of(context)
+    event = _latest(context, key, partition)
     metadata = event.metadata
     name = "spcs/output_path" if "spcs/output_path" in metadata else "output_path"
     location = str(metadata[name].value)

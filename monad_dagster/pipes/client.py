@@ -219,8 +219,9 @@ def query_tag(context: compat.ExecutionContext) -> dict[str, Any]:
     if context.has_assets_def:
         keys = sorted(key.to_user_string() for key in context.selected_asset_keys)
         tag["assets"] = ",".join(keys)
-    if context.has_partition_key:
-        tag["partition"] = context.partition_key
+    partition = compat.partition_key_of(context)
+    if partition is not None:
+        tag["partition"] = partition
     return tag
 
 

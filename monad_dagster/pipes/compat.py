@@ -35,9 +35,10 @@ __all__ = [
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
-    "forget_input_version",
     "deferred_interrupts",
+    "forget_input_version",
     "latest_handle_in_run",
+    "partition_key_of",
     "record_external_launch",
     "record_external_reattach",
     "run_is_cancelling",
@@ -45,6 +46,18 @@ __all__ = [
     "step_succeeded",
     "tagged_as_retry",
 ]
+
+
+def partition_key_of(context: ExecutionContext) -> str | None:
+    """Return the partition of what the step computes.
+
+    A run may have a partition while one of its assets has none; the step's own definition counts.
+    """
+    if not context.has_partition_key:
+        return None
+    if context.has_assets_def and context.assets_def.partitions_def is None:
+        return None
+    return context.partition_key
 
 
 def step_key_of(context: ExecutionContext) -> str:

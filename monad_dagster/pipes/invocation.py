@@ -133,7 +133,7 @@ class Invocation:
         context = self._context
         return ledger.plan(
             asset=self._asset_name(),
-            partition=context.partition_key if context.has_partition_key else None,
+            partition=compat.partition_key_of(context),
             schema=self._request.stage.stage,
             prefix=self._settings.job_name_prefix,
             spec_sha256=lambda attempt: self._request.spec_for(attempt, self._family).sha256,
@@ -457,7 +457,7 @@ class Invocation:
                 version=result.data_version.value if result.data_version else "",
                 inputs=(*self._request.inputs, *self._observed_inputs(result)),
                 partition=(
-                    self._context.partition_key if self._context.has_partition_key else None
+                    compat.partition_key_of(self._context)
                 ),
                 location=self._facts.output_path,
                 run_id=self._context.run_id,

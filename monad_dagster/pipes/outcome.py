@@ -131,7 +131,7 @@ def _observe_failure(context: compat.ExecutionContext, metadata: Mapping[str, An
     """Show a failed attempt on the asset, where a failure event alone is not seen."""
     if not context.has_assets_def:
         return
-    partition = context.partition_key if context.has_partition_key else None
+    partition = compat.partition_key_of(context)
     for key in sorted(context.selected_asset_keys):
         context.log_event(
             dg.AssetObservation(asset_key=key, partition=partition, metadata=metadata)
