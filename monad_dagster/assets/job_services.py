@@ -25,7 +25,7 @@ from monad_dagster.assets.prediction_date import check_prediction_date
 from monad_dagster.assets.preflight import check_sources
 from monad_dagster.assets.retention import remove_old_attempts
 from monad_dagster.assets.sources import observe, source_keys
-from monad_dagster.assets.upstream import Upstream, latest_image, latest_output
+from monad_dagster.assets.upstream import Upstream, check_selection, latest_image, latest_output
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.pipes.launch import LaunchOptions
@@ -166,6 +166,7 @@ def _materialize(
     upstreams: Sequence[Upstream] = (),
 ) -> Iterator[dg.MaterializeResult]:
     """Check the sources, run the job service, and yield what the container reported."""
+    check_selection(context)
     config = load_model_config(settings)
     image = latest_image(context)
     with spcs.session(query_tag=query_tag(context)) as session:

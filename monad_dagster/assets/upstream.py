@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE
+from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE, STAGE_CONTENTS
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
@@ -28,6 +28,32 @@ class PushedImage:
 
     reference: str
     digest: str
+
+
+def check_selection(context: dg.AssetExecutionContext) -> None:
+    """Refuse a run that stages files without the slice this asset waits for.
+
+    Dagster orders steps by the selected edges only; without the slice this asset could start before
+    the files are uploaded.
+
+    Raises:
+        ConfigError: `stage_contents` is selected and the slice is not.
+    """
+    selected = compat.selected_assets(context)
+    slices = [
+        key
+        for key in context.assets_def.asset_deps[context.asset_key]
+        if key.path[0] == STAGE_CONTENTS.path[0]
+    ]
+    if STAGE_CONTENTS in selected and not selected & set(slices):
+        names = ", ".join(key.to_user_string() for key in slices)
+        raise ConfigError(
+            problem(
+                f"{context.asset_key.to_user_string()} would not wait for stage_contents",
+                f"the run selects stage_contents without {names}",
+                f"Select {names} too, for example with 'stage_contents+'",
+            )
+        )
 
 
 def latest_image(context: dg.AssetExecutionContext) -> PushedImage:

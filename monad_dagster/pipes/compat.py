@@ -42,6 +42,7 @@ __all__ = [
     "record_external_launch",
     "record_external_reattach",
     "run_is_cancelling",
+    "selected_assets",
     "step_key_of",
     "step_succeeded",
     "tagged_as_retry",
@@ -58,6 +59,11 @@ def partition_key_of(context: ExecutionContext) -> str | None:
     if context.has_assets_def and context.assets_def.partitions_def is None:
         return None
     return context.partition_key
+
+
+def selected_assets(context: ExecutionContext) -> set[AssetKey]:
+    """Return every asset that the run computes."""
+    return set(context.job_def.asset_layer.selected_asset_keys)
 
 
 def step_key_of(context: ExecutionContext) -> str:
