@@ -74,7 +74,7 @@ class ImageRepository:
         raise ImageError(
             problem(
                 f"Image repository {self.name} does not exist or the role may not see it",
-                "SHOW IMAGE REPOSITORIES does not list it",
+                "the account does not list it",
                 "Create it and grant READ and WRITE: monad-dagster setup",
                 "monad-dagster doctor",
             )
