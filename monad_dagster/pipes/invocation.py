@@ -265,7 +265,7 @@ class Invocation:
         }
         labels = {
             **session.default_remote_invocation_info,
-            "run_id": self._context.run_id,
+            "run_id": self._context.run.run_id,
             "attempt": attempt.number,
             "output_name": attempt.output_name,
             "resumed": attempt.resumed,
@@ -460,7 +460,7 @@ class Invocation:
                     self._context.partition_key if self._context.has_partition_key else None
                 ),
                 location=self._facts.output_path,
-                run_id=self._context.run_id,
+                run_id=self._context.run.run_id,
                 job_service=self._facts.job_name,
                 query_id=self._facts.query_id,
                 details=self._request.options.lineage_details,

@@ -83,7 +83,7 @@ class LaunchLedger:
         self._context = context
         self._services = services
         self._step_key = compat.step_key_of(context)
-        self._family = run_family(context.instance, context.dagster_run, self._step_key)
+        self._family = run_family(context.instance, context.run, self._step_key)
 
     @property
     def family_id(self) -> str:
