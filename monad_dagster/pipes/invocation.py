@@ -171,7 +171,7 @@ class Invocation:
             raise ImageError(
                 problem(
                     f"Image {image} does not exist",
-                    f"repository {repository} holds no tag {tag or 'latest'} of {name}",
+                    f"Repository {repository} holds no tag {tag or 'latest'} of {name}",
                     "Materialize the image asset first",
                 )
             )

@@ -192,9 +192,9 @@ class LaunchLedger:
         raise JobServiceExistsError(
             problem(
                 f"Job service {found.name} is {found.raw_status} with another specification",
-                f"it runs {found.spec_sha256}, this run wants {wanted}",
+                f"It runs {found.spec_sha256}, this run wants {wanted}",
                 f"Wait for it, or cancel it with {sql.cancel_job_service(found.name)} and retry",
-                f"{sql.describe_service(found.name)}",
+                f"See {sql.describe_service(found.name)}",
             )
         )
 

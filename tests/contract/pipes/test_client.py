@@ -122,3 +122,56 @@ def test_job_services_name_the_run_they_belong_to(client, instance, services):
     assert labels["run_id"] == result.run_id
     assert labels["spec_sha256"] == metadata["spcs/spec_sha256"].value
     assert json.dumps(labels)
+
+
+def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, services):
+    """A kill from outside is the platform's: the next attempt continues in the same directory."""
+    result = materialize(toy_asset("--behavior", "lose-node"), client, instance)
+    assert result.success
+    metadata = {k: v.value for k, v in only_materialization(result).metadata.items()}
+    assert metadata["spcs/attempt"] == 2
+    assert metadata["spcs/resumed"] is True
+    assert metadata["resumed"] is True
+    names = [
+        item.name.name
+        for item in services.list("MONAD_DB", "DATA_SCHEMA")
+        if item.labels.get("run_id") == result.run_id
+    ]
+    assert len(names) == 2
+    first = next(name for name in names if name.endswith("_1"))
+    assert metadata["spcs/output_path"].endswith(f"/toy/{first.lower()}")
+
+
+def test_a_specification_of_ones_own_runs_too(account, make_client, instance):
+    """A complete specification is sent as it is, with the launch variables added."""
+    client = make_client()
+    spec = {
+        "spec": {
+            "containers": [
+                {
+                    "name": "mine",
+                    "image": IMAGE,
+                    "command": ["python"],
+                    "args": ["/stage/scripts/toy_job.py", "--output", "{output_path}"],
+                    "volumeMounts": [{"name": "s", "mountPath": "/stage"}],
+                }
+            ],
+            "volumes": [
+                {
+                    "name": "s",
+                    "source": "stage",
+                    "stageConfig": {"name": "@monad_db.data_schema.monad_stage"},
+                }
+            ],
+        }
+    }
+
+    @dg.asset(name="own")
+    def own(context: dg.AssetExecutionContext):
+        return client.run(context=context, spec=spec, output_path="own").get_results(
+            implicit_materializations=False
+        )
+
+    result = dg.materialize([own], instance=instance, raise_on_error=False)
+    assert result.success
+    assert only_materialization(result).metadata["spcs/exit_code"].value == 0

@@ -1,6 +1,8 @@
 """A small job script: says what it was told to say, and ends as it was told to end."""
 
 import argparse
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,6 +32,10 @@ def main() -> None:
         raise SystemExit(3)
     if arguments.behavior == "silent":
         return
+    if arguments.behavior == "lose-node" and not arguments.resume:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "partial.bin").write_bytes(b"partial")
+        os.kill(os.getpid(), signal.SIGKILL)
     with job_run(script="pretrain", output=arguments.output) as job:
         for step in range(1, 4):
             job.progress(step=step, total=3, loss=1 / step)
