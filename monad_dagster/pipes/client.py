@@ -215,7 +215,7 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
 
 def query_tag(context: compat.ExecutionContext) -> dict[str, Any]:
     """Build the query tag of a step: who sends the statements, and for what."""
-    tag: dict[str, Any] = {"app": APPLICATION, "run_id": context.run_id}
+    tag: dict[str, Any] = {"app": APPLICATION, "run_id": context.run.run_id}
     if context.has_assets_def:
         keys = sorted(key.to_user_string() for key in context.selected_asset_keys)
         tag["assets"] = ",".join(keys)

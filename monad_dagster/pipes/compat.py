@@ -96,7 +96,7 @@ def step_succeeded(instance: DagsterInstance, run_id: str, step_key: str) -> boo
 
 def run_is_cancelling(context: ExecutionContext) -> bool:
     """Whether a user asked for the end of the run; the status is set before the signal is sent."""
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     return run is not None and run.status in (
         DagsterRunStatus.CANCELING,
         DagsterRunStatus.CANCELED,

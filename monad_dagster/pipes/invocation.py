@@ -171,7 +171,7 @@ class Invocation:
             raise ImageError(
                 problem(
                     f"Image {image} does not exist",
-                    f"repository {repository} holds no tag {tag or 'latest'} of {name}",
+                    f"Repository {repository} holds no tag {tag or 'latest'} of {name}",
                     "Materialize the image asset first",
                 )
             )
@@ -265,7 +265,7 @@ class Invocation:
         }
         labels = {
             **session.default_remote_invocation_info,
-            "run_id": self._context.run_id,
+            "run_id": self._context.run.run_id,
             "attempt": attempt.number,
             "output_name": attempt.output_name,
             "resumed": attempt.resumed,
@@ -460,7 +460,7 @@ class Invocation:
                     compat.partition_key_of(self._context)
                 ),
                 location=self._facts.output_path,
-                run_id=self._context.run_id,
+                run_id=self._context.run.run_id,
                 job_service=self._facts.job_name,
                 query_id=self._facts.query_id,
                 details=self._request.options.lineage_details,

@@ -108,7 +108,7 @@ class LaunchRequest:
         raise ConfigError(
             problem(
                 f"The specification does not mount {self.stage}",
-                "context and messages travel over that stage",
+                "Context and messages travel over that stage",
                 "Mount it with source: stage and stageConfig.name",
             )
         )

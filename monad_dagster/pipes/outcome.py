@@ -123,7 +123,7 @@ def raise_failure(
             max_retries=max_retries, seconds_to_wait=retry_delay_seconds
         ) from error
     if not failure.retry:
-        context.instance.add_run_tags(context.run_id, {NO_RUN_RETRY_TAG: "false"})
+        context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
     raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 

@@ -252,9 +252,9 @@ class JobServiceWaiter:
         raise JobServiceTimeoutError(
             problem(
                 f"Job service {self._name} is still {progress.raw_status}",
-                f"after {elapsed:.0f} s, {setting} is {limit:.0f}",
+                f"It has been so for {elapsed:.0f} s, and {setting} is {limit:.0f}",
                 f"Raise {setting}, or look at the compute pool",
-                "monad-dagster status",
+                "More: monad-dagster status",
             ),
             status=progress.raw_status,
             elapsed_seconds=elapsed,

@@ -183,7 +183,7 @@ def translate_error(error: Exception, statement: Statement) -> SnowflakeError:
                 f"Statement {statement.kind} got no answer",
                 f"{text} (error {errno})",
                 "Check that the account is reachable; the statement may have been executed",
-                "monad-dagster doctor shows what can be reached",
+                "The command monad-dagster doctor shows what can be reached",
             ),
             errno=errno,
             sqlstate=sqlstate,
@@ -227,7 +227,7 @@ def _connection_error(error: Exception) -> ConnectionFailedError:
         failed = "The account cannot be reached"
         do = "Check account, host and network; for the local account: monad-dagster local start"
     return ConnectionFailedError(
-        problem(failed, f"{text} (error {errno})", do, "monad-dagster doctor"),
+        problem(failed, f"{text} (error {errno})", do, "More: monad-dagster doctor"),
         errno=390100 if refused else errno,
         sqlstate=getattr(error, "sqlstate", None),
     )

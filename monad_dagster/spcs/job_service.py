@@ -209,10 +209,10 @@ class JobServices:
         raise JobServiceExistsError(
             problem(
                 f"Job service {name} exists with another specification",
-                f"status {found.raw_status}, specification {found.spec_sha256}, "
+                f"Its status is {found.raw_status}, its specification {found.spec_sha256}, "
                 f"wanted {spec.sha256}",
                 f"Cancel it with {sql.cancel_job_service(name)}, or start a new run",
-                f"{sql.describe_service(name)}",
+                f"See {sql.describe_service(name)}",
             )
         )
 
