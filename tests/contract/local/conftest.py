@@ -54,8 +54,8 @@ def connect(account):
     """Return a function that logs a user in; connections are closed after the test."""
     opened = []
 
-    def connect_as(user="MONAD_PIPELINE", **overrides):
-        arguments = account.connection(user) | {"network_timeout": 60, "login_timeout": 10}
+    def connect_as(known_user="MONAD_PIPELINE", /, **overrides):
+        arguments = account.connection(known_user) | {"network_timeout": 60, "login_timeout": 10}
         connection = snowflake.connector.connect(**(arguments | overrides))
         opened.append(connection)
         return connection

@@ -54,8 +54,9 @@ def test_unknown_job_token_is_refused(connect):
 def test_session_token_is_issued_for_the_registry(connect):
     """A token request with the master token gives another session token."""
     connection = connect("ADMIN")
+    first = connection.rest.token
     answer = connection._rest._token_request("ISSUE")
-    assert answer["data"]["sessionToken"] != connection.rest.token
+    assert answer["data"]["sessionToken"] != first
     assert answer["data"]["validityInSecondsST"] > 0
 
 

@@ -8,9 +8,7 @@ import time
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
-SLOW = (
-    "SELECT COUNT(*) FROM RANGE(3000) a, RANGE(3000) b, RANGE(3000) c WHERE a.range*b.range=c.range"
-)
+SLOW = "SELECT SUM(SQRT(range)) FROM RANGE(100000000000)"
 
 
 def test_types_survive_the_trip(admin, database, rows):

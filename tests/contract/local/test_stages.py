@@ -133,7 +133,7 @@ def test_write_pandas(admin, database, rows):
     frame = pd.DataFrame(
         {
             "ID": [1, 2],
-            "AT": pd.to_datetime(["2020-01-01 10:00:00", "2021-05-05 00:00:00"]),
+            "STAMP": pd.to_datetime(["2020-01-01 10:00:00", "2021-05-05 00:00:00"]),
             "OK": [True, False],
         }
     )
@@ -143,7 +143,7 @@ def test_write_pandas(admin, database, rows):
         )
         assert (done, count) == (True, 2)
         assert rows(admin, "SELECT COUNT(*) FROM WP") == [(expected,)]
-    assert rows(admin, "SELECT MAX(AT)::VARCHAR FROM WP")[0][0].startswith("2021-05-05")
+    assert rows(admin, "SELECT MAX(STAMP)::VARCHAR FROM WP")[0][0].startswith("2021-05-05")
 
 
 def test_temporary_stage_ends_with_its_session(connect, database, rows):
