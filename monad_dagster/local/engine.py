@@ -268,6 +268,13 @@ class Engine:
 
     # Execution
 
+    def inline_variables(self, session: "Session", sql: str) -> str:
+        """Replace $name by the value SET gave it."""
+        if "$" not in sql:
+            return sql
+        with self.connection(session) as connection:
+            return connection.variables.inline_variables(sql)
+
     def select(self, session: "Session", expression: Any, params: list[Any]) -> ArrowRows:
         """Run a query and return its rows as a stream of Arrow batches, drained under the lock."""
         with self.connection(session) as connection:

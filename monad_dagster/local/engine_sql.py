@@ -36,12 +36,13 @@ def _execute(
     from fakesnow.statement_type import statement_type_id
     from sqlglot import exp
 
+    engine = session.account.engine
+    prepared.sql = engine.inline_variables(session, prepared.sql)
     expression = _parse(prepared.sql)
     type_id = statement_type_id(expression)
     plan = access.analyze(session, expression)
     plan.check()
     plan.prepare_information_schema(prepared.tables)
-    engine = session.account.engine
     if isinstance(expression, exp.Query):
         access.name_columns(expression, prepared.names)
         if statement.describe_only:
