@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from monad_dagster.local import access, engine_errors, rewriting
+from monad_dagster.local import access, engine_errors, errors, rewriting
 from monad_dagster.local.arrow_results import ArrowRows, rowtype_of
 from monad_dagster.local.results import Column, ResultSet
 from monad_dagster.local.statements import Bind, Statement
@@ -116,6 +116,11 @@ def bind_value(bind: Bind) -> Any:
 
     if bind.value is None:
         return None
-    if bind.type == "REAL":
-        return float(bind.value)
-    return from_binding({"type": bind.type, "value": bind.value})
+    try:
+        if bind.type == "REAL":
+            return float(bind.value)
+        return from_binding({"type": bind.type, "value": bind.value})
+    except (ValueError, AttributeError, OverflowError):
+        raise errors.StatementError(
+            100038, "22018", f"Numeric value '{bind.value}' is not recognized"
+        ) from None
