@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.credentials import hash_password
 from monad_dagster.local.handlers import statement
+from monad_dagster.local.privileges import KINDS
 from monad_dagster.local.results import ResultSet, status
 from monad_dagster.local.statements import Cursor, ObjectName, Statement, quote_identifier
 
@@ -486,4 +487,25 @@ def alter_account(session: "Session", statement: Statement) -> ResultSet:
     cursor.expect("SET")
     for key, value in cursor.properties().items():
         session.account.set_parameter("ACCOUNT:", key, value)
+    return status(DONE)
+
+
+@statement("COMMENT")
+def comment(session: "Session", statement: Statement) -> ResultSet:
+    """Set an object's comment."""
+    cursor = statement.cursor
+    if_exists = cursor.accept("IF EXISTS")
+    cursor.expect("ON")
+    kind = next((kind for kind in KINDS if cursor.accept(kind)), None)
+    if kind is None:
+        raise errors.unsupported("COMMENT ON " + " ".join(statement.words()[2:3]))
+    name = cursor.name()
+    cursor.expect("IS")
+    text = cursor.string()
+    cursor.expect_end()
+    if if_exists and session.find(kind, name) is None:
+        return status(DONE)
+    found = session.require_ownership(kind, name)
+    where = {"database": found.database, "schema": found.schema}
+    session.catalog.update(kind, found.name, **where, COMMENT=text)
     return status(DONE)

@@ -379,6 +379,14 @@ class Cursor:
         self.at += 1
         return token.value
 
+    def identifier_as_written(self) -> str:
+        """Read one identifier part without changing its case (keys inside a variant)."""
+        start = self.peek()
+        value = self.identifier()
+        if start is None or start.kind == "name":
+            return value
+        return self.statement.text[start.start : start.end]
+
     def name(self) -> ObjectName:
         """Read a qualified name; IDENTIFIER(?) and IDENTIFIER('x') are resolved."""
         if self.looking_at("IDENTIFIER") and self._next_is_op("(", 1):
@@ -551,6 +559,20 @@ class Arguments:
     positional: list[Any]
     named: dict[str, Any] = field(default_factory=dict)
 
+    def integer(self, index: int, name: str, default: int | None = None) -> int:
+        """Return an argument as a whole number.
+
+        Raises:
+            StatementError: It is missing or is no number.
+        """
+        value = self.get(index, name, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise errors.StatementError(
+                100038, "22018", f"Numeric value '{value}' is not recognized"
+            ) from None
+
     def get(self, index: int, name: str, default: Any = None) -> Any:
         """Return an argument by position or by name."""
         if index < len(self.positional):
@@ -568,15 +590,15 @@ class Expression:
 def _bind_value(bind: Bind | None) -> Any:
     if bind is None:
         raise errors.compilation_error(2049, "42601", "Bind variable ? not set.")
-    if bind.value is None:
-        return None
-    if bind.type == "FIXED":
-        return int(bind.value)
-    if bind.type == "REAL":
-        return float(bind.value)
-    if bind.type == "BOOLEAN":
-        return str(bind.value).lower() == "true"
-    return bind.value
+    convert = {"FIXED": int, "REAL": float, "BOOLEAN": lambda text: str(text).lower() == "true"}
+    if bind.value is None or bind.type not in convert:
+        return bind.value
+    try:
+        return convert[bind.type](bind.value)
+    except (TypeError, ValueError):
+        raise errors.StatementError(
+            100038, "22018", f"Numeric value '{bind.value}' is not recognized"
+        ) from None
 
 
 def parse_name(text: str) -> ObjectName:
