@@ -6,6 +6,7 @@ Deviation: DuckDB compares identifiers without regard to case, quoted ones too.
 """
 
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,12 +29,42 @@ EVENT_COLUMNS = (
     "RESOURCE JSON, RESOURCE_ATTRIBUTES JSON, SCOPE JSON, SCOPE_ATTRIBUTES JSON, "
     "RECORD_TYPE VARCHAR, RECORD JSON, RECORD_ATTRIBUTES JSON, VALUE JSON, EXEMPLARS JSON"
 )
-_MEMORY_LIMIT = "2GB"
+_MEMORY_LIMIT = "1GB"
+_CONFLICT_ATTEMPTS = 20  # Snowflake waits for a table's lock where DuckDB reports a conflict
 
 
 def ident(name: str) -> str:
     """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
+    """Bind a query; sums stay exact numbers wherever their argument is one.
+
+    fakesnow casts the argument of every SUM and AVG to DOUBLE, so that text can be summed.
+    """
+    from duckdb import BinderException
+    from sqlglot import exp
+
+    exact = transformed.copy()
+    changed = False
+    for node in exact.find_all(exp.Sum):
+        if isinstance(node.this, exp.TryCast) and node.this.to.is_type("double"):
+            node.set("this", node.this.this)
+            changed = True
+    if changed:
+        try:
+            return duck.sql(exact.sql(dialect="duckdb"), params=params or None)
+        except BinderException:
+            pass  # a sum over text, or a real mistake that the next line reports
+    return duck.sql(text, params=params or None)
+
+
+def _is_conflict(connection: Any, error: Exception) -> bool:
+    """Tell whether another session's write was in the way and a retry may succeed."""
+    text = str(error)
+    conflict = "onflict" in text and "ransaction" in text
+    return conflict and not connection._in_transaction
 
 
 class Engine:
@@ -53,6 +84,7 @@ class Engine:
         root.execute(f"SET memory_limit='{_MEMORY_LIMIT}'")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
+        self.reconcile()
 
     def _attach_all(self) -> None:
         for found in self.account.catalog.list_objects("DATABASE"):
@@ -72,6 +104,22 @@ class Engine:
         for schema in self.account.catalog.list_objects("SCHEMA", name):
             root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema.name)}")
 
+    def reconcile(self) -> None:
+        """Make the catalog agree with the files, after a kill between two writes."""
+        catalog = self.account.catalog
+        present = set(self.tables())
+        known = {
+            (kind, found.database, found.schema, found.name)
+            for kind in ("TABLE", "VIEW")
+            for found in catalog.list_objects(kind)
+        }
+        for kind, database, schema, name in sorted(present - known):
+            owner = catalog.get("SCHEMA", schema, database)
+            if owner is not None:
+                catalog.create(kind, name, owner.owner, database=database, schema=schema)
+        for kind, database, schema, name in sorted(known - present):
+            catalog.drop(kind, name, database=database, schema=schema)
+
     def _create_event_table(self) -> None:
         root = self._fs.duck_conn
         table = "SNOWFLAKE.TELEMETRY.EVENTS"
@@ -87,6 +135,7 @@ class Engine:
     def create_database(self, name: str) -> None:
         """Create and attach a database file."""
         with self._lock:
+            self._remove_files(name)  # of a creation that a kill interrupted
             self._attach(name)
 
     def drop_database(self, name: str) -> None:
@@ -95,6 +144,9 @@ class Engine:
             for session in list(self.account.sessions.values()):
                 self._leave(session, name)
             self._fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+        self._remove_files(name)
+
+    def _remove_files(self, name: str) -> None:
         base = self.directory / f"{name.replace('/', '_')}.db"
         for path in (base, base.with_name(base.name + ".wal")):
             path.unlink(missing_ok=True)
@@ -210,6 +262,10 @@ class Engine:
         if connection is not None:
             connection._duck_conn.interrupt()
 
+    def abandon(self, session: "Session") -> None:
+        """Give a session a new connection; the old one ends with what it is executing."""
+        session.lock, session.connection = threading.RLock(), None
+
     # Execution
 
     def select(self, session: "Session", expression: Any, params: list[Any]) -> ArrowRows:
@@ -222,7 +278,7 @@ class Engine:
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):
                 duck.execute(f"SELECT setseed({seed})")
-            relation = duck.sql(text, params=params or None)
+            relation = _relation(duck, transformed, text, params)
             rowtype = rowtype_of(zip(relation.columns, map(str, relation.types), strict=True))
             reader = relation.to_arrow_reader(BATCH_ROWS)
             return ArrowRows.collect(rowtype, reader, self.account.state_dir / "results")
@@ -244,7 +300,14 @@ class Engine:
         """Run DML or DDL through fakesnow's cursor and return its small result."""
         with self.connection(session) as connection:
             cursor = connection.cursor()
-            cursor.execute(sql, binding_params=params or None, server=True)
+            for attempt in range(_CONFLICT_ATTEMPTS):
+                try:
+                    cursor.execute(sql, binding_params=params or None, server=True)
+                    break
+                except Exception as error:
+                    if attempt + 1 == _CONFLICT_ATTEMPTS or not _is_conflict(connection, error):
+                        raise
+                    time.sleep(0.01 * (attempt + 1))
             connection.results_cache.clear()
             return cursor._arrow_table
 

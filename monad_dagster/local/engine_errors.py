@@ -19,7 +19,9 @@ _COLUMN = re.compile(
 _FUNCTION = re.compile(
     r"(?:Scalar|Table|Aggregate|Macro)? ?Function with name (\S+) does not exist", re.I
 )
-_CONVERSION = re.compile(r"Could not convert (?:string )?['\"]?(.*?)['\"]? to (\w+)", re.IGNORECASE)
+_CONVERSION = re.compile(
+    r"Could not convert (?:string )?['\"]?(.*?)['\"]? to '?(\w+)", re.IGNORECASE
+)
 _SYNTAX = re.compile(r"syntax error at or near \"([^\"]*)\"", re.IGNORECASE)
 
 

@@ -15,6 +15,7 @@ MODULES = (
     "monad_dagster.local.grants",
     "monad_dagster.local.shows",
     "monad_dagster.local.stages",
+    "monad_dagster.local.file_formats",
     "monad_dagster.local.loading",
     "monad_dagster.local.compute_pools",
     "monad_dagster.local.registry",

@@ -26,7 +26,7 @@ logger = logging.getLogger("monad_dagster.local")
 
 _KEEP_RESULTS = 2_000
 _KEEP_SPOOLED = 64
-_HISTORY_TEXT = 10_000
+_CANCEL_GRACE_SECONDS = 2.0
 
 
 class Query:
@@ -128,6 +128,10 @@ class Queries:
         self._conclude(query)
 
     def _conclude(self, query: Query) -> None:
+        if query.done.is_set():  # given up by cancel() meanwhile
+            if isinstance(query.result, ArrowRows):
+                query.result.discard()
+            return
         session = query.session
         if query.error is not None:
             query.status = "ABORTED" if query.error.errno == 604 else "FAILED_WITH_ERROR"
@@ -158,7 +162,15 @@ class Queries:
         if query.statement is not None:
             query.statement.cancel()
         self._account.engine.interrupt(query.session)
+        self._account.executor.submit(self._give_up, query)
         return True
+
+    def _give_up(self, query: Query) -> None:
+        """End a canceled statement even when the engine does not notice the interruption."""
+        if not query.done.wait(_CANCEL_GRACE_SECONDS):
+            query.error = errors.canceled()
+            self._conclude(query)
+            self._account.engine.abandon(query.session)
 
     def cancel_session(self, session_id: int) -> int:
         """Cancel every running statement of a session."""

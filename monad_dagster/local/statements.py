@@ -379,6 +379,14 @@ class Cursor:
         self.at += 1
         return token.value
 
+    def identifier_as_written(self) -> str:
+        """Read one identifier part without changing its case (keys inside a variant)."""
+        start = self.peek()
+        value = self.identifier()
+        if start is None or start.kind == "name":
+            return value
+        return self.statement.text[start.start : start.end]
+
     def name(self) -> ObjectName:
         """Read a qualified name; IDENTIFIER(?) and IDENTIFIER('x') are resolved."""
         if self.looking_at("IDENTIFIER") and self._next_is_op("(", 1):
