@@ -254,7 +254,7 @@ def test_logs_reach_the_event_table(account):
     while time.monotonic() < deadline:
         found = account.rows(
             "select value from snowflake.telemetry.events where record_type = 'LOG'"
-            f" and resource_attributes['snow.service.name'] = '{name}'", "ADMIN",
+            f" and resource_attributes['snow.service.name']::string = '{name}'", "ADMIN",
         )  # fmt: skip
         if len(found) == 2:
             return
