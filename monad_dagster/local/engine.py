@@ -220,14 +220,13 @@ class Engine:
         """Append rows of the 13 event table columns; objects are given as JSON text."""
         if not rows:
             return
+        names = [column.split()[0] for column in EVENT_COLUMNS.split(", ")]
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        batch = pa.table({name: _event_column(name, values) for name, values in columns})
         with self._lock, self._fs.duck_conn.cursor() as cursor:
-            marks = ", ".join("?" * 13)
-            cursor.begin()
-            for row in rows:
-                cursor.execute(
-                    f"INSERT INTO SNOWFLAKE.TELEMETRY.EVENTS VALUES ({marks})", list(row)
-                )
-            cursor.commit()
+            cursor.register("_monad_events", batch)
+            cursor.execute("INSERT INTO SNOWFLAKE.TELEMETRY.EVENTS SELECT * FROM _monad_events")
+            cursor.unregister("_monad_events")
 
     # Sessions
 
@@ -344,3 +343,7 @@ class Engine:
                 duck.execute(f"CREATE OR REPLACE TEMP TABLE {ident(table)} AS FROM _monad_incoming")
             finally:
                 duck.unregister("_monad_incoming")
+
+
+def _event_column(name: str, values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, pa.timestamp("us") if name.endswith("TIMESTAMP") else pa.string())

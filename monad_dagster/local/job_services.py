@@ -304,7 +304,7 @@ class JobServices:
                 if running is not None:
                     self._running[job.id, instance.index, container.name] = running
                     instance.launched = True
-                    self._set_container(job, instance, state, "READY", job_states.RUNNING)
+                    self._save(job)
                 else:
                     state.exit_code = 127
                     self._set_container(job, instance, state, "FAILED", failure)
@@ -325,9 +325,12 @@ class JobServices:
                 continue
             if container.status in job_states.ENDED_CONTAINERS:
                 continue
-            if container.status == "PENDING":  # adopted: it was started before a restart
-                self._set_container(job, instance, container, "READY", job_states.RUNNING)
             end = running.poll()
+            if container.status == "PENDING":
+                # Seen as running for one step at least, however short it runs.
+                if end is not None or running.started_at is not None:
+                    self._set_container(job, instance, container, "READY", job_states.RUNNING)
+                continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
                 container.exit_code = end.exit_code

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 MAX_RECORD_BYTES = 16 * 1024  # Snowflake's limit of one log record
+TERMINATE = "terminate"  # a file that asks for the end as SIGTERM does
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -97,6 +98,8 @@ class Supervisor:
         poller = select.poll()
         poller.register(child_fd, select.POLLIN)
         poller.register(self.wake_fd, select.POLLIN)
+        if (self.run_dir / TERMINATE).exists():
+            self._terminate(child)
         while True:
             ready = {fd for fd, _ in poller.poll(self._patience_ms(limit))}
             if child_fd in ready:
