@@ -66,10 +66,10 @@ class RowReader:
 
     def lengths(self, entities: np.ndarray, stamps: np.ndarray) -> np.ndarray:
         """Return the number of history events of each row, capped at max_events."""
-        begin, end = self._bounds(entities, stamps)
+        begin, end = self.bounds(entities, stamps)
         return np.minimum(end - begin, self.max_events)
 
-    def _bounds(self, entities: np.ndarray, stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def bounds(self, entities: np.ndarray, stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the stream positions of the entity's first event and past its last one."""
         stream = self.store.stream
         begin = stream.offsets[entities]
@@ -96,7 +96,7 @@ class RowReader:
 
     def read(self, entities: np.ndarray, stamps: np.ndarray) -> Batch:
         """Return the tensors of a batch."""
-        begin, end = self._bounds(entities, stamps)
+        begin, end = self.bounds(entities, stamps)
         size = np.minimum(end - begin, self.max_events)
         longest = max(int(size.max(initial=0)), 1)
         grid = (end - size)[:, None] + np.arange(longest)[None, :]

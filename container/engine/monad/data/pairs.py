@@ -100,7 +100,7 @@ class PairReader:
         entities, stamps = batch["entities"].numpy(), batch["stamps"].numpy()
         stamp = int(stamps[0])
         features, neighbours, weights = self.item_features(stamp)
-        begin, end = self.reader._bounds(entities, stamps)
+        begin, end = self.reader.bounds(entities, stamps)
         size = np.minimum(end - begin, 1000)
         starts = np.concatenate([[0], np.cumsum(size)])[:-1]
         rows = np.repeat(np.arange(len(size)), size)
