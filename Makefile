@@ -1,0 +1,50 @@
+# Bare `make` prints this help. Every recipe works from a clean clone.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS ?= local,engine,dev
+# CPU, GPU or auto: which PyTorch build to install (auto looks for an NVIDIA driver).
+TORCH ?= auto
+# The user's own tables: make pipeline DATA=DIR CONFIG=FILE SCENARIO=NAME
+DATA ?=
+CONFIG ?=
+SCENARIO ?= churn
+SCENARIOS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## print this help
+	@grep -hE '^[a-z_-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml constraints.txt container/engine/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip || true
+	@$(BIN)/python container/install_torch.py --build $(TORCH) --constraints constraints.txt
+	@echo "Installing the packages pinned in constraints.txt"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(VENV)/.installed ## create .venv and install everything
+
+pipeline: install ## run the five assets on the local account and print a report
+	@$(BIN)/monad-dagster run --scenario $(SCENARIO) $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)")
+
+ui: install ## open the Dagster UI on http://localhost:3000
+	@$(BIN)/monad-dagster ui
+
+test: install ## unit, contract and e2e suites
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/contract tests/e2e
+
+check: install ## lint, format, types, import rules, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/pyright
+	@$(BIN)/codespell monad_dagster container docs README.md CONTRIBUTING.md
+
+clean: ## stop the local account and remove what runs wrote (keeps .venv)
+	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
+	@rm -rf .monad
+
+.PHONY: help install pipeline ui test check clean

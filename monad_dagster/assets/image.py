@@ -1,0 +1,153 @@
+"""The `image` asset: the job image in the account's image repository.
+
+Its data version is the manifest digest of what was pushed; its code version is the digest of the
+build context. The tag is derived from the build context too, so a tag never moves to another image.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from monad_dagster.assets.image_build import BuildContext, read_build_context, write_oci_layout
+from monad_dagster.assets.keys import GROUP_ENVIRONMENT, IMAGE
+from monad_dagster.errors import ImageError, problem
+from monad_dagster.pipes.client import PipesSPCSClient, query_tag
+from monad_dagster.spcs.identifiers import QualifiedName
+from monad_dagster.spcs.image_repository import ImageRepository
+
+if TYPE_CHECKING:
+    from monad_dagster.settings import Settings
+
+_OPEN_TARGET = "open"
+_LICENSED_TARGET = "licensed"
+
+
+def image_tag(settings: "Settings", context: BuildContext) -> str:
+    """Return the tag an image is pushed under."""
+    return settings.image_tag or f"ctx-{context.digest[:16]}"
+
+
+def build_image_asset(settings: "Settings") -> dg.AssetsDefinition:
+    """Return the asset that builds and pushes the job image."""
+    code_version = read_build_context(
+        settings.container_dir, base_image=settings.base_image
+    ).digest[:16]
+
+    @dg.asset(
+        key=IMAGE,
+        group_name=GROUP_ENVIRONMENT,
+        kinds={"docker"},
+        code_version=code_version,
+        description="The job image: engine and scripts, never scenarios or configs.",
+    )
+    def image(context: dg.AssetExecutionContext, spcs: PipesSPCSClient) -> dg.MaterializeResult:
+        started = time.time()
+        build_context = read_build_context(settings.container_dir, base_image=settings.base_image)
+        tag = image_tag(settings, build_context)
+        with spcs.session(query_tag=query_tag(context)) as session:
+            repository = ImageRepository(
+                session,
+                QualifiedName(settings.database, settings.schema, settings.image_repository),
+            )
+            digest, builder = push_image(settings, repository, build_context, tag)
+            registered = repository.digest_of(settings.image_name, tag)
+        if registered != digest:
+            raise ImageError(
+                problem(
+                    f"Image {settings.image_name}:{tag} is not what was pushed",
+                    f"pushed {digest}, SHOW IMAGES says {registered}",
+                    "Materialize image again",
+                )
+            )
+        context.log.info(f"Pushed {settings.image_name}:{tag} with digest {digest} ({builder})")
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(digest),
+            metadata={
+                "image_path": repository.image_path(settings.image_name, tag),
+                "digest": digest,
+                "tag": tag,
+                "builder": builder,
+                "build_context_sha256": build_context.digest,
+                "num_files": len(build_context.files),
+                "duration_seconds": time.time() - started,
+            },
+        )
+
+    return image
+
+
+def push_image(
+    settings: "Settings", repository: ImageRepository, context: BuildContext, tag: str
+) -> tuple[str, str]:
+    """Build and push with the chosen builder; return the digest and the builder's name."""
+    builder = choose_builder(settings)
+    if builder == "docker":
+        reference = _docker_build(settings, tag)
+        digest = repository.push_from_engine(reference, image=settings.image_name, tag=tag)
+        return digest, builder
+    with tempfile.TemporaryDirectory(prefix="monad-image-") as scratch:
+        layout = write_oci_layout(context, Path(scratch), tag=tag)
+        return repository.push_layout(layout.directory, image=settings.image_name, tag=tag), builder
+
+
+def choose_builder(settings: "Settings") -> str:
+    """Decide between the Docker Engine and the built-in OCI builder.
+
+    Raises:
+        ImageError: An engine is needed (a real account or a base image) and none answers.
+    """
+    if settings.image_builder != "auto":
+        return settings.image_builder
+    if settings.deployment == "local" and not settings.base_image:
+        # The process runner supplies Python and packages; the layer is all it needs.
+        return "oci"
+    if not _docker_answers():
+        raise ImageError(
+            problem(
+                "The job image cannot be built",
+                "no Docker Engine answers, and a real account or a base image needs one",
+                "Start Docker, or set DOCKER_HOST to its socket",
+                "docs/licensed-image.md",
+            )
+        )
+    return "docker"
+
+
+def _docker_answers() -> bool:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        return bool(docker.from_env(timeout=5).ping())
+    except DockerException:
+        return False
+
+
+def _docker_build(settings: "Settings", tag: str) -> str:
+    """Build `container/Dockerfile` for linux/amd64 and return the local reference."""
+    import docker
+    from docker.errors import BuildError, DockerException
+
+    reference = f"{settings.image_name}:{tag}"
+    arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
+    try:
+        docker.from_env().images.build(
+            path=str(settings.container_dir),
+            tag=reference,
+            platform="linux/amd64",
+            buildargs=arguments,
+            target=_LICENSED_TARGET if settings.base_image else _OPEN_TARGET,
+            rm=True,
+        )
+    except (BuildError, DockerException) as error:
+        raise ImageError(
+            problem(
+                f"Image {reference} could not be built",
+                str(error)[:500],
+                f"Build it by hand: docker build {settings.container_dir}",
+            )
+        ) from error
+    return reference

@@ -1,0 +1,98 @@
+"""`spec`, `status`, `logs` and `cancel`: job services by name."""
+
+import click
+
+from monad_dagster.cli import context as ctx
+from monad_dagster.cli.output import fail, note, print_json, print_table, reports_errors
+from monad_dagster.settings import Settings
+from monad_dagster.spcs.identifiers import QualifiedName
+
+
+def _name(settings: Settings, text: str) -> QualifiedName:
+    return QualifiedName.parse(text, database=settings.database, schema=settings.schema)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@reports_errors
+def status(as_json: bool) -> None:
+    """List the pipeline's job services with their status.
+
+    Example: monad-dagster status
+    """
+    from monad_dagster.spcs.job_service import JobServices
+
+    settings = ctx.current_settings()
+    with ctx.open_session(settings) as session:
+        found = JobServices(session).list(settings.database, settings.schema)
+    rows = [
+        {
+            "name": item.name.name,
+            "status": str(item.status),
+            "compute_pool": item.compute_pool,
+            "created_on": item.created_on,
+        }
+        for item in found
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            (row.values() for row in rows), ["job service", "status", "compute pool", "created on"]
+        )  # type: ignore[misc]
+
+
+@click.command()
+@click.argument("job_service")
+@click.option("--instance", default=0, show_default=True)
+@click.option("--lines", default=1000, show_default=True)
+@reports_errors
+def logs(job_service: str, instance: int, lines: int) -> None:
+    """Print the container log of a job service.
+
+    Example: monad-dagster logs FOUNDATION_MODEL_1A2B3C_1
+    """
+    from monad_dagster.pipes.logs import fetch_log_lines
+
+    settings = ctx.current_settings()
+    with ctx.open_session(settings) as session:
+        for line in fetch_log_lines(
+            session, _name(settings, job_service), instance=instance, limit=lines
+        ):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("job_service")
+@reports_errors
+def cancel(job_service: str) -> None:
+    """Cancel a job service; its record and logs stay.
+
+    Example: monad-dagster cancel FOUNDATION_MODEL_1A2B3C_1
+    """
+    from monad_dagster.spcs.job_service import JobServices
+
+    settings = ctx.current_settings()
+    name = _name(settings, job_service)
+    with ctx.open_session(settings) as session:
+        if not JobServices(session).cancel(name):
+            fail(f"Job service {name} does not exist. monad-dagster status lists those there are.")
+    note(f"Cancellation of {name} requested")
+
+
+@click.command()
+@click.argument(
+    "asset", type=click.Choice(["foundation_model", "scenario_checkpoint", "predictions"])
+)
+@click.option("--scenario", default="churn", show_default=True)
+@click.option("--documented", is_flag=True, help="Print the specification of the documented page.")
+@reports_errors
+def spec(asset: str, scenario: str, documented: bool) -> None:
+    """Print the service specification that an asset would send.
+
+    Example: monad-dagster spec foundation_model
+    """
+    from monad_dagster.assets.job_services import preview_spec
+
+    settings = ctx.current_settings()
+    click.echo(preview_spec(settings, asset, scenario, documented=documented))

@@ -1,0 +1,107 @@
+"""`monad-dagster local`: the embedded account's life cycle."""
+
+import click
+
+from monad_dagster.cli import context as ctx
+from monad_dagster.cli.output import note, print_json, print_table, reports_errors
+
+_ACCOUNT_KEYS = ("account", "host", "port", "protocol", "user", "role", "database", "schema")
+
+
+@click.group(name="local")
+def local_group() -> None:
+    """Start, stop and inspect the embedded local account.
+
+    Example: monad-dagster local start
+    """
+
+
+@local_group.command()
+@click.option(
+    "--port", default=0, help="Port on 127.0.0.1; 0 keeps the last one or picks a free one."
+)
+@reports_errors
+def start(port: int) -> None:
+    """Start the account unless it already answers.
+
+    Example: monad-dagster local start --port 8085
+    """
+    settings = ctx.current_settings()
+    ctx.require_local(settings)
+    connection = ctx.local_account(settings).start(port=port)
+    note(f"Local account on {connection['protocol']}://{connection['host']}:{connection['port']}")
+    note(f"State in {settings.local_state_dir}")
+
+
+@local_group.command()
+@reports_errors
+def stop() -> None:
+    """Stop the account; its state stays.
+
+    Example: monad-dagster local stop
+    """
+    settings = ctx.current_settings()
+    ctx.require_local(settings)
+    ctx.local_account(settings).stop()
+    note("Local account stopped")
+
+
+@local_group.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@reports_errors
+def status(as_json: bool) -> None:
+    """Say whether the account runs, where, and which runner it uses.
+
+    Example: monad-dagster local status --json
+    """
+    settings = ctx.current_settings()
+    ctx.require_local(settings)
+    facts = ctx.local_account(settings).status()
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(sorted(facts.items()), ["", "value"])
+
+
+@local_group.command()
+@click.confirmation_option(prompt="Delete every database, stage and image of the local account?")
+@reports_errors
+def reset() -> None:
+    """Stop the account and delete its state.
+
+    Example: monad-dagster local reset --yes
+    """
+    settings = ctx.current_settings()
+    ctx.require_local(settings)
+    ctx.local_account(settings).reset()
+    note(f"Removed {settings.local_state_dir}")
+
+
+@local_group.command()
+@click.option(
+    "--user", default=ctx.PIPELINE_USER, show_default=True, help="ADMIN or MONAD_PIPELINE."
+)
+@click.option("--show-password", is_flag=True, help="Print the generated password too.")
+@click.option("--toml", "as_toml", is_flag=True, help="Print a connections.toml section.")
+@reports_errors
+def connection(user: str, show_password: bool, as_toml: bool) -> None:
+    """Print how a client connects; the password stays hidden unless asked for.
+
+    Example: monad-dagster local connection --user ADMIN --toml --show-password
+    """
+    settings = ctx.current_settings()
+    ctx.require_local(settings)
+    account = ctx.local_account(settings)
+    parameters = {
+        key: value
+        for key, value in account.connection(user).items()
+        if key in _ACCOUNT_KEYS or (key == "password" and show_password)
+    }
+    if not show_password:
+        parameters["password_file"] = str(settings.local_state_dir / "credentials.json")
+    if not as_toml:
+        print_json(parameters)
+        return
+    click.echo("[connections.monad_local]")
+    for key, value in parameters.items():
+        click.echo(f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"')

@@ -1,0 +1,341 @@
+"""The HTTP side of Snowflake's client protocol, on Starlette.
+
+Login, tokens, sessions, queries with long-poll and asynchronous submission, result chunks. SQL
+failures are answers with HTTP 200; an HTTP 500 would make clients retry.
+"""
+
+import asyncio
+import gzip
+import hmac
+import json
+import logging
+import zlib
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from monad_dagster.local import login
+from monad_dagster.local.account import Account
+from monad_dagster.local.arrow_results import ArrowRows
+from monad_dagster.local.errors import LoginError, StatementError
+from monad_dagster.local.queries import Query
+from monad_dagster.local.session import Session
+
+logger = logging.getLogger("monad_dagster.local")
+
+MAX_BODY_BYTES = 64 * 1024 * 1024  # of a decompressed request
+POLL_SECONDS = 20.0
+IN_PROGRESS = "333333"
+IN_PROGRESS_ASYNC = "333334"
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(account: Account) -> Starlette:
+    """Assemble the application for *account*, other rooms' routes included."""
+    http = Protocol(account)
+    routes = [
+        Route("/session/v1/login-request", http.login, methods=["POST"]),
+        Route("/session/token-request", http.token_request, methods=["POST"]),
+        Route("/session/heartbeat", http.heartbeat, methods=["POST"]),
+        Route("/session", http.session, methods=["POST"]),
+        Route("/telemetry/send", http.telemetry, methods=["POST"]),
+        Route("/telemetry/send/sessionless", http.telemetry, methods=["POST"]),
+        Route("/queries/v1/query-request", http.query_request, methods=["POST"]),
+        Route("/queries/v1/abort-request", http.abort_by_request, methods=["POST"]),
+        Route("/queries/{query_id}/abort-request", http.abort_by_id, methods=["POST"]),
+        Route("/queries/{query_id}/result", http.query_result, methods=["GET"]),
+        Route("/monitoring/queries/{query_id}", http.monitoring, methods=["GET"]),
+        Route("/monitoring/queries//{query_id}", http.monitoring, methods=["GET"]),
+        Route("/monad/results/{token}/{query_id}/{index:int}", http.chunk, methods=["GET"]),
+        Route("/monad/ready", http.ready, methods=["GET"]),
+        *account.routes,
+    ]
+    app = Starlette(routes=routes)
+    app.state.account = account
+    return app
+
+
+def envelope(
+    data: Any = None, *, code: str | None = None, message: str | None = None
+) -> JSONResponse:
+    """Return a successful answer."""
+    return JSONResponse({"data": data, "code": code, "message": message, "success": True})
+
+
+def failure(error: StatementError, query_id: str | None = None, **data: Any) -> JSONResponse:
+    """Return a failed answer; the HTTP status is 200 as clients expect."""
+    code = str(error.errno) if error.errno > 99999 and error.errno < 400000 else error.code
+    body = {"errorCode": code, "sqlState": error.sqlstate, "queryId": query_id, **data}
+    return JSONResponse({"data": body, "code": code, "message": error.message, "success": False})
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """Read a JSON body, gzip or plain, within the size limit."""
+    body = await request.body()
+    if request.headers.get("content-encoding", "").lower() == "gzip" and body:
+        body = await asyncio.to_thread(_gunzip, body)
+    if len(body) > MAX_BODY_BYTES:
+        raise StatementError(390400, "08001", "Request is too large.")
+    try:
+        parsed = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise StatementError(390400, "08001", "Request is not valid JSON.") from None
+    if not isinstance(parsed, dict):
+        raise StatementError(390400, "08001", "Request is not a JSON object.")
+    return parsed
+
+
+def _gunzip(body: bytes) -> bytes:
+    """Decompress within the size limit, so that a small bomb cannot fill the memory."""
+    try:
+        stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        data = stream.decompress(body, MAX_BODY_BYTES + 1)
+    except (zlib.error, gzip.BadGzipFile):
+        raise StatementError(390400, "08001", "Request is not valid gzip.") from None
+    return data
+
+
+def guarded(handler: Callable[["Protocol", Request], Awaitable[Response]]) -> Any:
+    """Turn every failure of a route into an answer of the protocol."""
+
+    async def route(self: "Protocol", request: Request) -> Response:
+        try:
+            return await handler(self, request)
+        except StatementError as error:
+            return failure(error)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            logger.exception("request %s failed", request.url.path)
+            return failure(StatementError(390400, "08001", "Request could not be understood."))
+
+    return route
+
+
+class Protocol:
+    """The routes of one account."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+
+    def authenticate(self, request: Request) -> Session:
+        """Return the session of the request's token.
+
+        Raises:
+            LoginError: 390104 unknown, 390112 expired, 390103 missing.
+        """
+        return login.session_of(self.account, _token(request))
+
+    @guarded
+    async def ready(self, request: Request) -> Response:
+        """Answer that the account is up."""
+        return JSONResponse({"account": self.account.name})
+
+    @guarded
+    async def login(self, request: Request) -> Response:
+        """Check credentials and open a session."""
+        body = await read_json(request)
+        query = dict(request.query_params)
+        data = await asyncio.to_thread(login.log_in, self.account, body.get("data") or {}, query)
+        return envelope(data)
+
+    @guarded
+    async def token_request(self, request: Request) -> Response:
+        """Issue or renew tokens for the holder of a master token."""
+        body = await read_json(request)
+        return envelope(login.renew(self.account, _token(request), body))
+
+    @guarded
+    async def heartbeat(self, request: Request) -> Response:
+        """Keep a session alive."""
+        self.account.tokens.touch(self.authenticate(request).id)
+        return envelope()
+
+    @guarded
+    async def session(self, request: Request) -> Response:
+        """End a session."""
+        session = self.authenticate(request)
+        if request.query_params.get("delete") == "true":
+            self.account.queries.cancel_session(session.id)
+            await asyncio.to_thread(self.account.end_session, session.id)
+        return envelope()
+
+    @guarded
+    async def telemetry(self, request: Request) -> Response:
+        """Accept telemetry and keep none of it."""
+        await request.body()
+        return envelope({})
+
+    @guarded
+    async def query_request(self, request: Request) -> Response:
+        """Run a statement; slow ones answer with a URL to poll."""
+        session = self.authenticate(request)
+        body = await read_json(request)
+        sql = body.get("sqlText")
+        if not isinstance(sql, str):
+            raise StatementError(390400, "08001", "sqlText is missing.")
+        is_async = bool(body.get("asyncExec"))
+        query = self.account.queries.submit(
+            session,
+            sql,
+            request_id=request.query_params.get("requestId", ""),
+            bindings=body.get("bindings"),
+            describe_only=bool(body.get("describeOnly")),
+            parameters=body.get("parameters"),
+            is_async=is_async,
+        )
+        if is_async:
+            return self._in_progress(query, IN_PROGRESS_ASYNC)
+        return await self._answer(query, request)
+
+    @guarded
+    async def query_result(self, request: Request) -> Response:
+        """Answer a poll for a statement's result."""
+        query = self._query(self.authenticate(request), request.path_params["query_id"])
+        return await self._answer(query, request)
+
+    @guarded
+    async def monitoring(self, request: Request) -> Response:
+        """Report the status of a statement."""
+        session = self.authenticate(request)
+        query = self.account.queries.get(request.path_params["query_id"])
+        if query is None or query.session.user != session.user:
+            return envelope({"queries": []})
+        error = query.error
+        row = {
+            "id": query.id, "status": query.status, "state": query.status, "sqlText": query.sql,
+            "errorCode": error.code if error else "", "errorMessage": error.message if error else "",
+            "sessionId": query.session.id, "startTime": int(query.started_at.timestamp() * 1000),
+        }  # fmt: skip
+        return envelope({"queries": [row]})
+
+    @guarded
+    async def abort_by_request(self, request: Request) -> Response:
+        """Cancel the statement that a request id started."""
+        session = self.authenticate(request)
+        body = await read_json(request)
+        candidates = (body.get("requestId"), request.query_params.get("requestId"))
+        for request_id in candidates:
+            query = (
+                self.account.queries.by_request(session, str(request_id)) if request_id else None
+            )
+            if query is not None:
+                await asyncio.to_thread(self.account.queries.cancel, query)
+        return envelope()
+
+    @guarded
+    async def abort_by_id(self, request: Request) -> Response:
+        """Cancel a statement by its query id."""
+        query = self._query(self.authenticate(request), request.path_params["query_id"])
+        await asyncio.to_thread(self.account.queries.cancel, query)
+        return envelope()
+
+    @guarded
+    async def chunk(self, request: Request) -> Response:
+        """Send one spooled chunk of a result."""
+        parameters = request.path_params
+        query = self.account.queries.get(parameters["query_id"])
+        allowed = hmac.compare_digest(parameters["token"], self.account.blob_secret)
+        if not allowed or query is None or not isinstance(query.result, ArrowRows):
+            return Response(status_code=404)
+        index = parameters["index"]
+        if not 0 <= index < len(query.result.chunks):
+            return Response(status_code=404)
+        return FileResponse(query.result.chunks[index].path, media_type="application/octet-stream")
+
+    def _query(self, session: Session, query_id: str) -> Query:
+        query = self.account.queries.get(query_id)
+        if query is None or query.session.user != session.user:
+            raise StatementError(709, "02000", f"Statement {query_id} not found")
+        return query
+
+    async def _answer(self, query: Query, request: Request) -> Response:
+        if not await _wait(query, POLL_SECONDS):
+            return self._in_progress(query, IN_PROGRESS)
+        return await asyncio.to_thread(self.respond, query, str(request.base_url))
+
+    def _in_progress(self, query: Query, code: str) -> Response:
+        data = {
+            "queryId": query.id,
+            "getResultUrl": f"/queries/{query.id}/result",
+            "queryAbortsAfterSecs": 172800,
+            "progressDesc": None,
+        }
+        return envelope(data, code=code, message="Query execution in progress.")
+
+    def respond(self, query: Query, base_url: str) -> Response:
+        """Return the final answer of a statement."""
+        if query.error is not None:
+            return failure(query.error, query.id, **query.final)
+        result = query.result
+        assert result is not None
+        data: dict[str, Any] = {
+            "queryId": query.id,
+            "sqlState": "00000",
+            "statementTypeId": query.statement_type_id,
+            "version": 1,
+            "parameters": login.session_parameters(query.session),
+            **query.final,
+        }
+        if isinstance(result, ArrowRows):
+            data |= self._arrow(query.id, result, base_url)
+        elif result.command is not None:
+            data |= result.command
+        else:
+            rowset = result.rowset()
+            data |= {
+                "rowtype": [column.rowtype() for column in result.columns],
+                "rowset": rowset,
+                "total": len(rowset),
+                "returned": len(rowset),
+                "queryResultFormat": "json",
+            }
+        return envelope(data)
+
+    def _arrow(self, query_id: str, rows: ArrowRows, base_url: str) -> dict[str, Any]:
+        prefix = f"{base_url}monad/results/{self.account.blob_secret}/{query_id}"
+        data: dict[str, Any] = {
+            "rowtype": rows.rowtype,
+            "rowsetBase64": b64encode(rows.inline).decode(),
+            "total": rows.total,
+            "returned": rows.total,
+            "queryResultFormat": "arrow",
+        }
+        if rows.chunks:
+            data["chunks"] = [
+                {
+                    "url": f"{prefix}/{index}",
+                    "rowCount": chunk.row_count,
+                    "uncompressedSize": chunk.size_bytes,
+                    "compressedSize": chunk.size_bytes,
+                }
+                for index, chunk in enumerate(rows.chunks)
+            ]
+            data["chunkHeaders"] = {"x-monad-chunk": "1"}
+        return data
+
+
+def _token(request: Request) -> str:
+    header = request.headers.get("authorization", "")
+    prefix = 'Snowflake Token="'
+    if not header.startswith(prefix) or not header.endswith('"'):
+        raise LoginError(390103, "Session token not found in the request data.")
+    return header[len(prefix) : -1]
+
+
+async def _wait(query: Query, seconds: float) -> bool:
+    """Wait without a thread until *query* has ended."""
+    if query.done.is_set():
+        return True
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    query.watch(lambda: loop.call_soon_threadsafe(ended.set))
+    try:
+        await asyncio.wait_for(ended.wait(), seconds)
+    except TimeoutError:
+        return query.done.is_set()
+    return True

@@ -1,0 +1,221 @@
+"""Starts, stops and finds the server process of a local account.
+
+The server is detached: it outlives the command that started it and is found again through
+DIR/server.json and its lock.
+"""
+
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from monad_dagster.errors import LocalAccountError, problem
+
+_MARKER = "monad-local-account"  # as in serve.py, which this module does not import
+_STOP_SECONDS = 20.0
+
+
+class LocalAccount:
+    """A local account in a state directory.
+
+    Args:
+        state_dir: Where databases, stages, images and job services are kept.
+    """
+
+    def __init__(self, state_dir: Path | str) -> None:
+        self.state_dir = Path(state_dir).resolve()
+
+    def start(self, *, port: int = 0, wait_seconds: float = 30) -> dict[str, Any]:
+        """Start the server unless one answers, and return connection arguments.
+
+        Raises:
+            LocalAccountError: It did not answer in time.
+        """
+        if self._answers():
+            return self.connection()
+        self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        command = [
+            sys.executable, "-m", "monad_dagster.local.serve",
+            "--state-dir", str(self.state_dir), "--port", str(port),
+        ]  # fmt: skip
+        log = self.state_dir / "server.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True, cwd=self.state_dir, env=_environment(),
+            )  # fmt: skip
+        self._wait_until_ready(process, wait_seconds, log)
+        return self.connection()
+
+    def _wait_until_ready(
+        self, process: "subprocess.Popen[bytes]", wait_seconds: float, log: Path
+    ) -> None:
+        deadline = time.monotonic() + wait_seconds
+        while time.monotonic() < deadline:
+            if self._answers():
+                return
+            code = process.poll()
+            if code == 3 and self._is_locked():
+                time.sleep(0.05)  # another process is starting it; wait for that one
+            elif code is not None:
+                break
+            time.sleep(0.03)
+        tail = log.read_text(errors="replace")[-800:].strip() if log.exists() else ""
+        raise LocalAccountError(
+            problem(
+                f"The local account in {self.state_dir} did not start within {wait_seconds:.0f} s",
+                f"Its last output: {tail!r}" if tail else "It printed nothing",
+                "Stop other users of the directory with `monad-dagster local stop`, then start again",
+                f"Full output: {log}",
+            )
+        )
+
+    def stop(self) -> bool:
+        """Stop the server; tell whether one was running."""
+        facts = self._server()
+        if facts is None or not self._is_locked():
+            return False
+        pid = int(facts["pid"])
+        if not _is_server(pid, self.state_dir):
+            return False
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._is_locked() and time.monotonic() < deadline:
+            time.sleep(0.03)
+        if self._is_locked() and _is_server(pid, self.state_dir):
+            os.kill(pid, signal.SIGKILL)
+            while self._is_locked():
+                time.sleep(0.03)
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Return whether the server runs, where it listens and how large its state is."""
+        facts = self._server() or {}
+        running = self._answers()
+        return {
+            "running": running,
+            "state_dir": str(self.state_dir),
+            "exists": self._is_ours(),
+            **(
+                {key: facts[key] for key in ("pid", "host", "port", "started_at")}
+                if running
+                else {}
+            ),
+        }
+
+    def reset(self) -> None:
+        """Stop the server and delete the state directory.
+
+        Raises:
+            LocalAccountError: The directory is not a local account's.
+        """
+        if not self.state_dir.exists():
+            return
+        if not self._is_ours():
+            raise LocalAccountError(
+                problem(
+                    f"{self.state_dir} was not deleted",
+                    f"It holds no {_MARKER} file, so it is not a local account's state",
+                    "Give the state directory of a local account",
+                )
+            )
+        self.stop()
+        shutil.rmtree(self.state_dir)
+
+    def connection(self, user: str = "MONAD_PIPELINE") -> dict[str, Any]:
+        """Return arguments for `snowflake.connector.connect`; works from any process.
+
+        Raises:
+            LocalAccountError: The account is not running or does not know the user.
+        """
+        facts = self._server()
+        if facts is None or not self._is_locked():
+            raise LocalAccountError(
+                problem(
+                    f"The local account in {self.state_dir} is not running",
+                    "It has no server.json or nothing holds its lock",
+                    "Start it with `monad-dagster local start`",
+                )
+            )
+        users = json.loads((self.state_dir / "credentials.json").read_text())["users"]
+        if user not in users:
+            raise LocalAccountError(
+                problem(
+                    f"The local account has no user {user}",
+                    f"It knows {', '.join(sorted(users))}",
+                    "Use one of those",
+                    str(self.state_dir / "credentials.json"),
+                )
+            )
+        admin = user == "ADMIN"
+        return {
+            "account": facts["account"],
+            "host": facts["host"],
+            "port": facts["port"],
+            "protocol": facts["protocol"],
+            "user": user,
+            "password": users[user],
+            "role": "ACCOUNTADMIN" if admin else "MONAD_ROLE",
+            "warehouse": "MONAD_WAREHOUSE",
+            "database": "MONAD_DB",
+            "schema": "DATA_SCHEMA",
+        }
+
+    def _server(self) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.state_dir / "server.json").read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    def _is_ours(self) -> bool:
+        return (self.state_dir / _MARKER).is_file()
+
+    def _is_locked(self) -> bool:
+        """Tell whether a server holds the state directory's lock."""
+        try:
+            with (self.state_dir / "server.lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _answers(self) -> bool:
+        facts = self._server()
+        if facts is None or not self._is_locked():
+            return False
+        probe = http.client.HTTPConnection(facts["host"], facts["port"], timeout=2)
+        try:
+            probe.request("GET", "/monad/ready")
+            return probe.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            probe.close()
+
+
+def _is_server(pid: int, state_dir: Path) -> bool:
+    """Tell whether *pid* is this account's server, so that a reused pid is never signalled."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    return "monad_dagster.local.serve" in words and str(state_dir) in words
+
+
+def _environment() -> dict[str, str]:
+    """Let the server find this package where the parent found it."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    environment = dict(os.environ)  # noqa: TID251 - handed on, not read
+    paths = [package_root, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
+    environment["SNOWFLAKE_DISABLE_PLATFORM_DETECTION"] = "true"
+    return environment

@@ -1,0 +1,135 @@
+"""The interface between job services and whatever runs their containers.
+
+A runner starts one container of one service instance in a run directory, and finds it again
+after the account restarted. Nothing here knows SQL, specifications or statuses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from monad_dagster.local.image_rootfs import Image
+
+GRACE_SECONDS = 30.0  # SIGTERM to SIGKILL, as Snowflake documents it
+
+
+class RunnerError(Exception):
+    """A container cannot be started; the message is for the container's status."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One volume in a container.
+
+    Attributes:
+        target: Absolute path in the container.
+        source: Host directory; None for memory.
+        read_only: Whether writes are refused.
+        size_bytes: Size of a memory volume.
+        uid: Owner of the files, as the specification asks.
+        gid: Group of the files.
+    """
+
+    target: str
+    source: Path | None = None
+    read_only: bool = False
+    size_bytes: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Everything a container needs; `env` is complete except for what the image brings."""
+
+    run_dir: Path
+    name: str
+    image: Image
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    injected_env: Mapping[str, str] = field(default_factory=dict)
+    spec_env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    hostname: str = "container"
+    gpus: int = 0
+    cpu_limit: float | None = None
+    memory_limit_bytes: int | None = None
+    grace_seconds: float = GRACE_SECONDS
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """Return the command line: `command` replaces ENTRYPOINT, `args` replaces CMD."""
+        if self.command:
+            return (*self.command, *(self.args or ()))
+        config = self.image.config
+        return (*config.entrypoint, *(self.args if self.args is not None else config.cmd))
+
+
+@dataclass(frozen=True)
+class ContainerExit:
+    """How a container ended.
+
+    Attributes:
+        exit_code: 128 + signal number when a signal ended it.
+        oom: It used more memory than its limit.
+        start_error: Why it never started, or empty.
+        lost: It vanished with its supervisor: the node is gone.
+        finished_at: Seconds since the epoch.
+    """
+
+    exit_code: int
+    finished_at: float
+    oom: bool = False
+    start_error: str = ""
+    lost: bool = False
+
+
+class RunningContainer(Protocol):
+    """A container that was started, by this process or an earlier one."""
+
+    @property
+    def log_path(self) -> Path:
+        """The log: lines of RFC 3339 time, stream and text."""
+        ...
+
+    @property
+    def started_at(self) -> float | None:
+        """When it started, in seconds since the epoch."""
+        ...
+
+    def poll(self) -> ContainerExit | None:
+        """Return how it ended, or None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> ContainerExit | None:
+        """Wait for the end; None when the time ran out."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end: SIGTERM, then SIGKILL after the grace time. Returns at once."""
+        ...
+
+    def kill(self) -> None:
+        """End it without grace."""
+        ...
+
+
+class Runner(Protocol):
+    """Starts containers."""
+
+    def describe(self) -> str:
+        """Say in one sentence how containers run here, and why."""
+        ...
+
+    def start(self, request: RunRequest) -> RunningContainer:
+        """Start a container.
+
+        Raises:
+            RunnerError: It cannot be started at all.
+        """
+        ...
+
+    def attach(self, run_dir: Path) -> RunningContainer | None:
+        """Return the container of a run directory, running or ended; None if none was started."""
+        ...

@@ -1,0 +1,373 @@
+"""Job services: submit, look at, read the logs of, cancel, drop.
+
+Submission is asynchronous and its name is the idempotency key: an answer that was lost, or a name
+that is already held, is resolved by looking the name up and comparing specification hashes.
+Follows Snowflake's pages "EXECUTE JOB SERVICE" and "Monitoring services".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from monad_dagster.errors import (
+    ConnectionFailedError,
+    JobServiceExistsError,
+    SnowflakeError,
+    problem,
+)
+from monad_dagster.spcs import sql
+from monad_dagster.spcs.connection import Session
+from monad_dagster.spcs.identifiers import QualifiedName, check_job_service_name
+from monad_dagster.spcs.spec import MAIN_CONTAINER, JobSpec
+
+ALREADY_EXISTS = 2002
+MISSING_OR_INVISIBLE = frozenset({2003, 2043})
+COMMENT_KEY = "monad_dagster"
+
+
+class JobServiceStatus(StrEnum):
+    """The documented statuses, and UNKNOWN for any other."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+    SUSPENDING = "SUSPENDING"
+    SUSPENDED = "SUSPENDED"
+    DELETING = "DELETING"
+    DELETED = "DELETED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    UNKNOWN = "UNKNOWN"
+
+    @classmethod
+    def parse(cls, text: object) -> "JobServiceStatus":
+        """Read a status; one that is not documented is UNKNOWN and never an error."""
+        try:
+            return cls(str(text).upper())
+        except ValueError:
+            return cls.UNKNOWN
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job service will not change any more."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {
+        JobServiceStatus.DONE,
+        JobServiceStatus.FAILED,
+        JobServiceStatus.CANCELLED,
+        JobServiceStatus.INTERNAL_ERROR,
+        JobServiceStatus.DELETED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class JobServiceDescription:
+    """What Snowflake says of one job service.
+
+    Attributes:
+        name: Its name.
+        status: Its status.
+        raw_status: The status as it was spelt.
+        compute_pool: The pool it runs on.
+        comment: The comment it was submitted with.
+        created_on: When it was submitted.
+        spec_text: The normalised specification, empty for another role than the owner.
+    """
+
+    name: QualifiedName
+    status: JobServiceStatus
+    raw_status: str
+    compute_pool: str = ""
+    comment: str = ""
+    created_on: datetime | None = None
+    spec_text: str = ""
+
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """What this project wrote into the comment; empty for a job service of someone else."""
+        try:
+            labels = json.loads(self.comment)[COMMENT_KEY]
+        except (ValueError, KeyError, TypeError):
+            return {}
+        return labels if isinstance(labels, dict) else {}
+
+    @property
+    def spec_sha256(self) -> str | None:
+        """The hash of the specification it was submitted with."""
+        value = self.labels.get("spec_sha256")
+        return str(value) if value else None
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """One row of SHOW SERVICE CONTAINERS, or of the job history."""
+
+    container_name: str
+    instance_id: int = 0
+    status: str = "UNKNOWN"
+    message: str = ""
+    image_name: str = ""
+    image_digest: str = ""
+    restart_count: int = 0
+    start_time: str | None = None
+    last_exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job service that exists.
+
+    Attributes:
+        name: Its name.
+        query_id: Query id of the statement that created it, when known.
+        adopted: Whether it existed before this call.
+    """
+
+    name: QualifiedName
+    query_id: str | None
+    adopted: bool = False
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Properties of EXECUTE JOB SERVICE beside the specification.
+
+    Attributes:
+        compute_pool: The pool to run on.
+        query_warehouse: Default warehouse for SQL from the containers.
+        external_access_integrations: Integrations that open outbound hosts.
+        replicas: Number of identical instances; None leaves the clause out.
+        labels: Written into the comment, under this project's key.
+    """
+
+    compute_pool: str
+    query_warehouse: str | None = None
+    external_access_integrations: Sequence[str] = ()
+    replicas: int | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+
+    def comment(self, spec: JobSpec) -> str:
+        """Write the comment: the labels and the specification's hash, as JSON."""
+        return json.dumps({COMMENT_KEY: {**self.labels, "spec_sha256": spec.sha256}})
+
+
+class JobServices:
+    """The job services of an account, over one session."""
+
+    def __init__(self, session: Session) -> None:
+        """Use *session* for every statement."""
+        self._session = session
+
+    def submit(self, name: QualifiedName, spec: JobSpec, options: JobOptions) -> Submission:
+        """Submit *spec* as an asynchronous job service, or adopt the one that bears its name.
+
+        Args:
+            name: The idempotency key: one name is one attempt.
+            spec: The specification, already validated.
+            options: Pool and other properties.
+
+        Raises:
+            JobServiceExistsError: The name is held by another specification.
+            ConnectionFailedError: The answer was lost and no job service of that name exists.
+        """
+        statement = sql.execute_job_service(
+            name=check_job_service_name(name),
+            compute_pool=options.compute_pool,
+            spec=spec.to_dict(),
+            query_warehouse=options.query_warehouse,
+            replicas=options.replicas,
+            comment=options.comment(spec),
+            external_access_integrations=options.external_access_integrations,
+        )
+        try:
+            result = self._session.execute(statement)
+        except (ConnectionFailedError, SnowflakeError) as error:
+            # Refused because the name is held, or the answer was lost: look the name up.
+            lost = isinstance(error, ConnectionFailedError)
+            adopted = self._adopt(name, spec) if lost or error.errno == ALREADY_EXISTS else None
+            if adopted is None:
+                raise
+            return adopted
+        return Submission(name, result.query_id)
+
+    def _adopt(self, name: QualifiedName, spec: JobSpec) -> Submission | None:
+        found = self.describe(name)
+        if found is None:
+            return None
+        if found.spec_sha256 == spec.sha256:
+            row = self.find_in_history(name=name) or {}
+            return Submission(name, row.get("query_id"), adopted=True)
+        raise JobServiceExistsError(
+            problem(
+                f"Job service {name} exists with another specification",
+                f"status {found.raw_status}, specification {found.spec_sha256}, "
+                f"wanted {spec.sha256}",
+                f"Cancel it with {sql.cancel_job_service(name)}, or start a new run",
+                f"{sql.describe_service(name)}",
+            )
+        )
+
+    def describe(self, name: QualifiedName) -> JobServiceDescription | None:
+        """Read one job service; None when it does not exist or cannot be seen."""
+        try:
+            row = self._session.execute(sql.describe_service(name)).first
+        except SnowflakeError as error:
+            if error.errno in MISSING_OR_INVISIBLE:
+                return None
+            raise
+        return _description(row) if row else None
+
+    def list(self, database: str, schema: str) -> "list[JobServiceDescription]":
+        """List the job services of a schema."""
+        rows = self._session.execute(sql.show_job_services(database, schema)).rows
+        return [_description(row) for row in rows]
+
+    def containers(self, name: QualifiedName) -> "list[ContainerState]":
+        """List the containers of a job service, sidecars included; empty when it is gone."""
+        try:
+            rows = self._session.execute(sql.show_service_containers(name)).rows
+        except SnowflakeError as error:
+            if error.errno in MISSING_OR_INVISIBLE:
+                return []
+            raise
+        return [_container(row) for row in rows]
+
+    def fetch_logs(
+        self,
+        name: QualifiedName,
+        *,
+        instance_id: int = 0,
+        container: str = MAIN_CONTAINER,
+        num_lines: int = 1000,
+        since: str | None = None,
+    ) -> str:
+        """Read the newest lines of one container from its node.
+
+        Args:
+            name: The job service.
+            instance_id: Which instance.
+            container: Which container.
+            num_lines: How many lines at most; Snowflake also stops at 100 KB.
+            since: Start at this timestamp, and prefix one to each line; "" starts at the first.
+        """
+        statement = sql.get_service_logs(
+            name,
+            instance_id=instance_id,
+            container=container,
+            num_lines=num_lines,
+            since=since,
+        )
+        return str(self._session.execute(statement).scalar or "")
+
+    def fetch_persisted_logs(
+        self, name: QualifiedName, *, start: datetime | None = None
+    ) -> "list[dict[str, Any]]":
+        """Read log rows from the event table: timestamp, instance_id, container_name, log."""
+        return self._session.execute(sql.spcs_get_logs(name, start=start)).rows
+
+    def fetch_events(
+        self, name: QualifiedName, *, start: datetime | None = None
+    ) -> "list[dict[str, Any]]":
+        """Read the platform events of a job service."""
+        return self._session.execute(sql.spcs_get_events(name, start=start)).rows
+
+    def cancel(self, name: QualifiedName) -> bool:
+        """Ask for the end of a job service; False when it no longer exists."""
+        try:
+            self._session.execute(sql.cancel_job_service(name))
+        except SnowflakeError as error:
+            if error.errno in MISSING_OR_INVISIBLE:
+                return False
+            raise
+        return True
+
+    def drop(self, name: QualifiedName, *, force: bool = False) -> None:
+        """Remove a job service with its record."""
+        self._session.execute(sql.drop_service(name, force=force))
+
+    def history(self, *, created_after: datetime | None = None) -> "list[dict[str, Any]]":
+        """Read the job services of the last 30 days that the current role owns."""
+        return self._session.execute(sql.job_history(created_after=created_after)).rows
+
+    def find_in_history(
+        self, *, name: QualifiedName | None = None, query_id: str | None = None
+    ) -> "dict[str, Any] | None":
+        """Find one job service in the history, dropped ones included."""
+        for row in self.history():
+            if query_id is not None and row.get("query_id") == query_id:
+                return row
+            same_place = name is not None and (
+                row.get("name"),
+                row.get("database_name"),
+                row.get("schema_name"),
+            ) == (name.name, name.database, name.schema)
+            if same_place:
+                return row
+        return None
+
+
+def _description(row: Mapping[str, Any]) -> JobServiceDescription:
+    created = row.get("created_on")
+    raw = str(row.get("status", ""))
+    return JobServiceDescription(
+        name=QualifiedName(str(row["database_name"]), str(row["schema_name"]), str(row["name"])),
+        status=JobServiceStatus.parse(raw),
+        raw_status=raw,
+        compute_pool=str(row.get("compute_pool") or ""),
+        comment=str(row.get("comment") or ""),
+        created_on=created if isinstance(created, datetime) else None,
+        spec_text=str(row.get("spec") or ""),
+    )
+
+
+def _container(row: Mapping[str, Any]) -> ContainerState:
+    return ContainerState(
+        container_name=str(row.get("container_name", "")),
+        instance_id=_integer(row.get("instance_id")) or 0,
+        status=str(row.get("status") or "UNKNOWN"),
+        message=str(row.get("message") or ""),
+        image_name=str(row.get("image_name") or ""),
+        image_digest=str(row.get("image_digest") or ""),
+        restart_count=_integer(row.get("restart_count")) or 0,
+        start_time=str(row["start_time"]) if row.get("start_time") else None,
+        last_exit_code=_integer(row.get("last_exit_code")),
+    )
+
+
+def containers_from_history(row: Mapping[str, Any]) -> "list[ContainerState]":
+    """Read container states out of a history row's INSTANCE_STATUSES."""
+    raw = row.get("instance_statuses")
+    document = json.loads(raw) if isinstance(raw, str) and raw else raw
+    if not isinstance(document, Mapping):
+        return []
+    return [
+        ContainerState(
+            container_name=str(container.get("containerName", "")),
+            instance_id=_integer(instance.get("instanceId")) or 0,
+            status=str(container.get("status") or "UNKNOWN"),
+            message=str(container.get("message") or ""),
+            image_name=str(container.get("image") or ""),
+            image_digest=str(container.get("imageSha256") or "").removeprefix("@"),
+            restart_count=_integer(container.get("restartCount")) or 0,
+            start_time=container.get("startTime"),
+            last_exit_code=_integer(container.get("lastExitCode")),
+        )
+        for instance in document.get("instances", [])
+        for container in instance.get("containers", [])
+    ]
+
+
+def _integer(value: object) -> int | None:
+    try:
+        return int(str(value))
+    except ValueError:
+        return None
