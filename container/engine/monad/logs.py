@@ -19,14 +19,14 @@ run_logger = logging.getLogger("monad.run")
 def configure_logging() -> None:
     """Send `monad.*` to standard error in the documented format, unless a handler exists."""
     root = logging.getLogger("monad")
-    if root.handlers or logging.getLogger().handlers:
-        if root.level == logging.NOTSET:
-            root.setLevel(logging.INFO)
+    if root.level == logging.NOTSET:
+        root.setLevel(logging.INFO)
+    above = logging.getLogger().handlers
+    if root.handlers or any(isinstance(handler, logging.StreamHandler) for handler in above):
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(FORMAT, DATE_FORMAT))
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
     for noisy in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

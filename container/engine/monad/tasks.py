@@ -86,7 +86,9 @@ class RegressionTask(Task):
     def __init__(self, num_targets: int = 1, point: str = "median") -> None:
         if point not in ("median", "mean"):
             raise ConfigError(
-                problem(f"RegressionTask: point is `{point}`", do=nearest(point, ("median", "mean")))
+                problem(
+                    f"RegressionTask: point is `{point}`", do=nearest(point, ("median", "mean"))
+                )
             )
         self.num_targets = int(num_targets)
         self.point = point

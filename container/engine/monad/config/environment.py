@@ -43,7 +43,9 @@ def unresolved(value: Any) -> bool:
     """Tell whether *value* refers to an environment variable that is not set."""
     if not isinstance(value, str):
         return False
-    return any(m.group(2) is None and m.group(1) not in os.environ for m in _REFERENCE.finditer(value))
+    return any(
+        m.group(2) is None and m.group(1) not in os.environ for m in _REFERENCE.finditer(value)
+    )
 
 
 def session_token_path() -> Path:

@@ -51,8 +51,15 @@ _NO_EFFECT = {
     "data_loader_params": ("num_workers", "pin_memory"),
     "data_sources[]": ("shared_entities",),
 }
-_DATES = ("data_start_date", "training_end_date", "validation_start_date", "validation_end_date",
-          "test_start_date", "test_end_date", "training_and_validation_end")
+_DATES = (
+    "data_start_date",
+    "training_end_date",
+    "validation_start_date",
+    "validation_end_date",
+    "test_start_date",
+    "test_end_date",
+    "training_and_validation_end",
+)
 
 
 def load_config(path: Path | str) -> FoundationModelConfig:

@@ -39,7 +39,7 @@ def to_timestamp(value: datetime | date | str | float, path: str = "date") -> in
                 problem(f"{path} is not a date", f"got `{value}`", "Write it like 2020-09-15")
             ) from error
     if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - made UTC below
+        value = datetime(value.year, value.month, value.day)
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return int(value.timestamp())

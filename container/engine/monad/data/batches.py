@@ -44,8 +44,10 @@ class RowReader:
                 self._lookups[position] = field.lookup(column.dictionary)
         self.categories = [i for i, f in enumerate(representation.fields) if f.kind == CATEGORY]
         self.numbers = [i for i, f in enumerate(representation.fields) if f.kind != CATEGORY]
-        by_size = sorted(range(len(self.categories)),
-                         key=lambda k: -representation.fields[self.categories[k]].size)
+        by_size = sorted(
+            range(len(self.categories)),
+            key=lambda k: -representation.fields[self.categories[k]].size,
+        )
         self.sketched = by_size[:sketch_fields]
         self._read_attributes()
 

@@ -42,6 +42,8 @@ def _key(config: FoundationModelConfig, training_end: int | None) -> str | None:
             return None
         else:
             files = [path]
-        parts.append([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()])
+        parts.append(
+            [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+        )
         parts.append(repr(source))
     return json.dumps(parts, default=str)

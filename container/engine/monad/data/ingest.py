@@ -117,7 +117,10 @@ class _Ingest:
                 continue
             item = land(self.connection, source, f"src_{index}", keys[source.name], start)
             logger.info(
-                "Read data source %s: %d rows, %d columns", source.name, item.rows, len(item.columns)
+                "Read data source %s: %d rows, %d columns",
+                source.name,
+                item.rows,
+                len(item.columns),
             )
             self.plans[source.name] = self._plan(item)
             landed.append(item)
@@ -203,8 +206,10 @@ class _Ingest:
                 tests.append(
                     f"CAST(t.{quoted(ours)} AS VARCHAR) = CAST({alias}.{quoted(theirs)} AS VARCHAR)"
                 )
-            keys = ", ".join(quoted(resolve(dimension.source, r, list(dimension.columns), ""))
-                             for _, r in join.join_on)
+            keys = ", ".join(
+                quoted(resolve(dimension.source, r, list(dimension.columns), ""))
+                for _, r in join.join_on
+            )
             joins += (
                 f" LEFT JOIN (SELECT *, rowid AS __at FROM {dimension.table}"
                 f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY rowid) = 1) {alias}"
@@ -258,7 +263,9 @@ class _Ingest:
         return AttributeTable(item.source.name, [column for column, _ in columns])
 
 
-def _indirect(dimension: list[Column], via: np.ndarray, join: Any, own: list[Column]) -> list[Column]:
+def _indirect(
+    dimension: list[Column], via: np.ndarray, join: Any, own: list[Column]
+) -> list[Column]:
     """Make columns of a joined table readable per event; the join key itself is not repeated."""
     keys = {pair[1].lower() for pair in join.join_on}
     taken = {column.name.lower() for column in own}
@@ -267,8 +274,17 @@ def _indirect(dimension: list[Column], via: np.ndarray, join: Any, own: list[Col
         if column.name.lower() in keys:
             continue
         name = f"{join.name}.{column.name}" if column.name.lower() in taken else column.name
-        made.append(Column(name, column.kind, column.override, column.data, column.dictionary,
-                           via, column.modelled))
+        made.append(
+            Column(
+                name,
+                column.kind,
+                column.override,
+                column.data,
+                column.dictionary,
+                via,
+                column.modelled,
+            )
+        )
     return made
 
 
@@ -292,5 +308,3 @@ def check_types(plans: Plans) -> None:
                 "Check allowed_columns and column_type_overrides",
             )
         )
-
-

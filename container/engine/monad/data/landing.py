@@ -20,8 +20,18 @@ from monad.errors import ConfigError, DataError, NotBuiltError, nearest, problem
 logger = logging.getLogger("monad.fit")
 
 TEXT, INTEGER, REAL = "VARCHAR", "BIGINT", "DOUBLE"
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
-             "UBIGINT", "HUGEINT", "UHUGEINT"}
+_INTEGERS = {
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "HUGEINT",
+    "UHUGEINT",
+}
 _REALS = {"FLOAT", "DOUBLE", "REAL"}
 _OTHER_DATABASES = ("bigquery", "databricks", "hive", "clickhouse", "synapse")
 
@@ -105,7 +115,7 @@ def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) ->
 
 def _normalised(name: str, kind: str) -> tuple[str, str] | None:
     """Return the SQL and the type of a column, or None when it is left out."""
-    base = kind.split("(")[0].strip().upper()
+    base = kind.split("(", maxsplit=1)[0].strip().upper()
     column = quoted(name)
     if base == "BOOLEAN" or base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
         return f"CAST({column} AS VARCHAR)", TEXT
@@ -118,7 +128,7 @@ def _normalised(name: str, kind: str) -> tuple[str, str] | None:
 
 def _time_sql(source: DataSource, name: str, kind: str) -> str:
     assert source.date_column is not None
-    column, base = quoted(name), kind.split("(")[0].strip().upper()
+    column, base = quoted(name), kind.split("(", maxsplit=1)[0].strip().upper()
     pattern = (source.date_column.format or "").replace("'", "''")
     if base.startswith("TIMESTAMP") or base == "DATE":
         value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
@@ -202,7 +212,10 @@ def _finish(
     if rows < seen:
         logger.info(
             "Data source %s: %d of %d rows left out (no entity id, unreadable date, or before"
-            " data_start_date)", source.name, seen - rows, seen,
+            " data_start_date)",
+            source.name,
+            seen - rows,
+            seen,
         )
     facts["row_count"] = seen
     return Landed(source, table, columns, rows, stable_order, facts)
@@ -254,7 +267,8 @@ def _land_parquet(
     except duckdb.Error as error:
         raise DataError(
             problem(
-                f"Data source {source.name} cannot be read", str(error).splitlines()[0],
+                f"Data source {source.name} cannot be read",
+                str(error).splitlines()[0],
                 f"Check the path {text}",
             )
         ) from error
@@ -271,8 +285,10 @@ def _land_parquet(
     except duckdb.Error as error:
         raise DataError(
             problem(
-                f"Data source {source.name} cannot be queried", str(error).splitlines()[0],
-                "Check where_condition and sql_lambdas", f"path {text}",
+                f"Data source {source.name} cannot be queried",
+                str(error).splitlines()[0],
+                "Check where_condition and sql_lambdas",
+                f"path {text}",
             )
         ) from error
     _fix_lambda_types(connection, table, columns)

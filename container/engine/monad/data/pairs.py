@@ -43,7 +43,10 @@ class PairReader:
     def item_features(self, stamp: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (N, Q) features, and neighbours (N, K) with weights, at one split point."""
         since = stamp // _NEIGHBOUR_SECONDS * _NEIGHBOUR_SECONDS
-        for key, make in ((("items", stamp), self._popularity), (("near", since), self._neighbours)):
+        for key, make in (
+            (("items", stamp), self._popularity),
+            (("near", since), self._neighbours),
+        ):
             if key not in self._points:
                 if len(self._points) >= _CACHED_POINTS:
                     self._points.pop(next(iter(self._points)))

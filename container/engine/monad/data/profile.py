@@ -59,7 +59,9 @@ def plan_columns(
         _leave_out_bijections(connection, landed, plans, where)
     for plan in plans:
         if not plan.modelled:
-            logger.info("Column %s.%s is not a model input: %s", source.name, plan.name, plan.reason)
+            logger.info(
+                "Column %s.%s is not a model input: %s", source.name, plan.name, plan.reason
+            )
     return plans
 
 

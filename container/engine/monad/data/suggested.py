@@ -26,7 +26,9 @@ def suggested_config(config: FoundationModelConfig, plans: Plans) -> dict[str, A
         series = {
             plan.name: "time_series"
             for plan in found
-            if source.type == EVENT and plan.modelled and plan.kind == NUMBER
+            if source.type == EVENT
+            and plan.modelled
+            and plan.kind == NUMBER
             and plan.distinct > _SERIES_DISTINCT
         }
         if series:

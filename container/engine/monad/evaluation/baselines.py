@@ -58,8 +58,8 @@ def item_baselines(
         own = taken[order][:k]
         rest = top[~np.isin(top, own)][: k - len(own)]
         bought.append(np.concatenate([own, rest]))
-    made = {f"baseline_popular_{n}_0": v for n, v in ranking([top] * len(bought), relevant, k).items()}
-    made.update(
-        {f"baseline_most_bought_{n}_0": v for n, v in ranking(bought, relevant, k).items()}
-    )
+    made = {
+        f"baseline_popular_{n}_0": v for n, v in ranking([top] * len(bought), relevant, k).items()
+    }
+    made.update({f"baseline_most_bought_{n}_0": v for n, v in ranking(bought, relevant, k).items()})
     return made

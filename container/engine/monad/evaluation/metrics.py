@@ -38,7 +38,9 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
     return float(-(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean())
 
 
-def ranking(ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int) -> dict[str, float]:
+def ranking(
+    ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
+) -> dict[str, float]:
     """Return MAP@k, HR@k and NDCG@k over rows of ranked and of relevant items."""
     average, hit, gain = [], [], []
     discount = 1.0 / np.log2(np.arange(k) + 2)

@@ -78,10 +78,13 @@ def write_checkpoint(
     torch.save(content, directory / BEST)
     raw = {k: v for k, v in config.raw.items() if k != "data_loader_params"}
     _dump(directory / "data.yaml", raw)
-    _dump(directory / "dataloader.yaml", {
-        "data_loader_params": dataclasses.asdict(config.data_loader_params),
-        "max_history_events": network.size.max_events,
-    })
+    _dump(
+        directory / "dataloader.yaml",
+        {
+            "data_loader_params": dataclasses.asdict(config.data_loader_params),
+            "max_history_events": network.size.max_events,
+        },
+    )
     described = task.to_plain() if task else {"task": "FoundationModel", "params": {}}
     _dump(directory / "task.yaml", described)
     if target_fn is not None:
@@ -144,7 +147,8 @@ def pickled_by_value(function: Callable[..., Any]) -> bytes:
     except Exception as error:
         raise CheckpointError(
             problem(
-                "The target function cannot be stored", f"{type(error).__name__}: {error}",
+                "The target function cannot be stored",
+                f"{type(error).__name__}: {error}",
                 "Do not refer to open files, locks or connections in it",
             )
         ) from error

@@ -31,7 +31,9 @@ def resolve_output(output: Path, storage_config: Path | None) -> Path:
     for key in values:
         if key not in ("backend", "root"):
             raise ConfigError(
-                problem(f"{storage_config.name}: unknown key `{key}`", nearest(key, ["backend", "root"]))
+                problem(
+                    f"{storage_config.name}: unknown key `{key}`", nearest(key, ["backend", "root"])
+                )
             )
     backend = values.get("backend", "local")
     if backend in _OTHER_BACKENDS:

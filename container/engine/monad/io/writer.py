@@ -6,6 +6,7 @@ Files are made on local scratch and then copied, each in one sequential pass; th
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -81,7 +82,7 @@ def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, A
         "source_tables": manifest.get("source_tables", []),
         "files": entries,
         "data_version": hashlib.sha256(lines.encode()).hexdigest(),
-        "metrics": manifest.get("metrics", {}),
+        "metrics": {k: v for k, v in manifest.get("metrics", {}).items() if math.isfinite(v)},
     }
     text = json.dumps(made, indent=2, sort_keys=True, default=str)
     _write_once(output / MANIFEST, text.encode())
@@ -103,7 +104,8 @@ def _copied(path: Path, target: Path) -> tuple[str, int]:
     except OSError as error:
         raise CheckpointError(
             problem(
-                f"{target} could not be written", f"{error.strerror or error} after {size} bytes",
+                f"{target} could not be written",
+                f"{error.strerror or error} after {size} bytes",
                 "Free space or choose another directory; earlier artefacts are untouched",
             )
         ) from error

@@ -83,7 +83,9 @@ class AmountHead(Head):
             tiny = 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1e-6)
             around = [-tiny, tiny] if (values < 0).any() else [tiny]
             cuts = np.unique(np.concatenate([cuts[np.abs(cuts) > tiny], around]))
-            cuts = cuts[np.linspace(0, len(cuts) - 1, min(len(cuts), _REGRESSION_BINS - 1)).astype(int)]
+            cuts = cuts[
+                np.linspace(0, len(cuts) - 1, min(len(cuts), _REGRESSION_BINS - 1)).astype(int)
+            ]
             edges = np.full(_REGRESSION_BINS - 1, np.inf)
             edges[: len(cuts)] = cuts
             which = np.searchsorted(edges, values, side="left")
@@ -128,7 +130,9 @@ class ItemHead(Head):
     whole catalogue is exact, not limited to candidates.
     """
 
-    def __init__(self, item_position: int, items: int, width: int, summary: int, dropout: float) -> None:
+    def __init__(
+        self, item_position: int, items: int, width: int, summary: int, dropout: float
+    ) -> None:
         super().__init__()
         self.item_position = item_position
         self.query = nn.Linear(summary, width)

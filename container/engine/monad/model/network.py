@@ -87,8 +87,11 @@ class Network(nn.Module):
         self.piecewise = PiecewiseLinear(torch.tensor(representation.edges).float())
         inputs = len(representation.mean) * (self.piecewise.width + 1)
         self.aggregates = nn.Sequential(
-            nn.Linear(inputs, size.summary), nn.SiLU(), nn.Dropout(2 * size.dropout),
-            nn.Linear(size.summary, size.summary), nn.SiLU(),
+            nn.Linear(inputs, size.summary),
+            nn.SiLU(),
+            nn.Dropout(2 * size.dropout),
+            nn.Linear(size.summary, size.summary),
+            nn.SiLU(),
         )
         self._build_attributes(representation, width)
         parts = 2 * width + size.summary + (width if self.has_attributes else 0)
@@ -100,7 +103,8 @@ class Network(nn.Module):
         fields = representation.attributes
         self.has_attributes = bool(fields)
         self.attribute_tables = nn.ModuleList(
-            nn.Embedding(field.size, width, padding_idx=0) for field in fields
+            nn.Embedding(field.size, width, padding_idx=0)
+            for field in fields
             if field.kind == "category"
         )
         numbers = [field.edges for field in fields if field.kind == "number"]
@@ -143,7 +147,10 @@ class Network(nn.Module):
             for weights in batch["bag_weights"]:
                 parts.append(
                     functional.embedding_bag(
-                        codes, table, batch["bag_starts"], mode="sum",
+                        codes,
+                        table,
+                        batch["bag_starts"],
+                        mode="sum",
                         per_sample_weights=weights.to(table.dtype),
                     )
                 )

@@ -66,18 +66,26 @@ class EventsGroupBy:
         counts, names = self.count(groups=groups)
         return (counts > 0).astype(np.float32), names
 
-    def sum(self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None) -> Grouped:
+    def sum(
+        self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None
+    ) -> Grouped:
         """Sum a column per group."""
         return self._reduce(target, groups, "sum")
 
-    def mean(self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None) -> Grouped:
+    def mean(
+        self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None
+    ) -> Grouped:
         """Average a column per group; 0 for a group without events."""
         return self._reduce(target, groups, "mean")
 
-    def min(self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None) -> Grouped:
+    def min(
+        self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None
+    ) -> Grouped:
         """Return the smallest value per group; 0 for a group without events."""
         return self._reduce(target, groups, "min")
 
-    def max(self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None) -> Grouped:
+    def max(
+        self, target: str | Callable[[Any], Any], groups: Sequence[str] | None = None
+    ) -> Grouped:
         """Return the largest value per group; 0 for a group without events."""
         return self._reduce(target, groups, "max")

@@ -104,4 +104,3 @@ def time_decay(events: Any, daily_decay: float) -> np.ndarray:
     if not times.size:
         return np.zeros(0)
     return np.power(float(daily_decay), (times - times.min()) / SECONDS_PER_DAY)
-

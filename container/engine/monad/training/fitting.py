@@ -46,7 +46,10 @@ def fit_scenario(
     label_seconds = time.monotonic() - begun
     run_logger.info(
         "Labelled %d training rows (%d split points) and %d validation rows in %.1f seconds",
-        len(train), len(np.unique(train.stamps)), len(validation), label_seconds,
+        len(train),
+        len(np.unique(train.stamps)),
+        len(validation),
+        label_seconds,
     )
     if module.task.kind == "recommendation":
         origin = next((t.origin for t in train.targets if t.origin), None)
@@ -58,8 +61,11 @@ def fit_scenario(
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     budget = params.time_budget_seconds
     plan = Plan(
-        epochs=chosen.epochs, steps_per_epoch=max(len(train) // chosen.rows, 1),
-        learning_rate=chosen.learning_rate, started=begun, label="Training",
+        epochs=chosen.epochs,
+        steps_per_epoch=max(len(train) // chosen.rows, 1),
+        learning_rate=chosen.learning_rate,
+        started=begun,
+        label="Training",
         deadline=None if budget is None else begun + budget,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
@@ -68,7 +74,9 @@ def fit_scenario(
         lightning_module,
         loader(lambda epoch: batches.epoch(train, (params.seed, epoch), chosen.rows)),
         loader(lambda _: batches.epoch(validation, None, 512)) if len(validation) else None,
-        params, scratch / "lightning_checkpoints", monitor,
+        params,
+        scratch / "lightning_checkpoints",
+        monitor,
     )
     if best is not None:
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
@@ -78,8 +86,10 @@ def fit_scenario(
     found = lightning_module.trainer.callback_metrics
     metrics = {k: float(v) for k, v in found.items() if k.startswith("val_")}
     metrics |= {
-        "training_seconds": time.monotonic() - begun, "steps": float(lightning_module.global_step),
-        "train_rows": float(len(train)), "validation_rows": float(len(validation)),
+        "training_seconds": time.monotonic() - begun,
+        "steps": float(lightning_module.global_step),
+        "train_rows": float(len(train)),
+        "validation_rows": float(len(validation)),
         "num_entities": float(store.num_entities),
     }
     log_metrics(
@@ -133,15 +143,16 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
         stamp = np.array([timed[0]])
         return train, sample_rows(late, everyone, stamp, _MOST_VALIDATION_ROWS, random, seconds)
     held = held_out(store, config.data_params.split)[everyone]
-    train = sample_rows(
-        labeler, everyone[~held], points, _MOST_ROWS, random, seconds, per_entity
-    )
+    train = sample_rows(labeler, everyone[~held], points, _MOST_ROWS, random, seconds, per_entity)
     validation = _validation_rows(labeler, everyone[held], points, random, seconds)
     return train, validation if validation is not None else train.take(np.arange(0))
 
 
 def _validation_rows(
-    labeler: Labeler, entities: np.ndarray, points: np.ndarray, random: np.random.Generator,
+    labeler: Labeler,
+    entities: np.ndarray,
+    points: np.ndarray,
+    random: np.random.Generator,
     seconds: float | None,
 ) -> Rows | None:
     """Label held-out entities at the latest split points; None when nobody has a target."""

@@ -95,8 +95,11 @@ def train_foundation_model(
     stored = Path(features_path) / FEATURES / "representation.pt"
     if not stored.is_file():
         raise CheckpointError(
-            problem(f"{features_path} holds no fitted representation", f"no {stored.name}",
-                    "Run fit_behavioral_representation first")
+            problem(
+                f"{features_path} holds no fitted representation",
+                f"no {stored.name}",
+                "Run fit_behavioral_representation first",
+            )
         )
     representation = Representation.from_plain(torch.load(stored, weights_only=True))
     raw = yaml.safe_load((Path(features_path) / "data.yaml").read_text(encoding="utf-8"))
@@ -112,11 +115,17 @@ def train_foundation_model(
 
 
 def _publish(
-    scratch: Path, output: Path, config: FoundationModelConfig, store: Store,
-    metrics: dict[str, float], kind: str,
+    scratch: Path,
+    output: Path,
+    config: FoundationModelConfig,
+    store: Store,
+    metrics: dict[str, float],
+    kind: str,
 ) -> None:
     manifest = {
-        "kind": kind, "config": config.raw, "metrics": metrics,
+        "kind": kind,
+        "config": config.raw,
+        "metrics": metrics,
         "source_tables": store.facts["source_tables"],
     }
     made = publish(scratch, output, manifest)
@@ -145,8 +154,11 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
         f" {len(representation.fields)} event columns, {len(representation.attributes)}"
         f" attribute columns, {len(representation.aggregate_names)} aggregates;"
         f" fitting took {seconds:.1f} seconds",
-        {"num_events": store.num_events, "num_entities": store.num_entities,
-         "fit_seconds": seconds},
+        {
+            "num_events": store.num_events,
+            "num_entities": store.num_entities,
+            "fit_seconds": seconds,
+        },
     )
     return store, representation
 
@@ -168,7 +180,9 @@ def _train(
     """Train the network and write the checkpoint's files to *scratch*."""
     begun = time.monotonic()
     params = training_params(config)
-    network, module, validated = _train_network(config, params, store, representation, scratch, begun)
+    network, module, validated = _train_network(
+        config, params, store, representation, scratch, begun
+    )
     metrics = {name: float(value) for name, value in validated.items()}
     metrics["training_seconds"] = time.monotonic() - begun
     metrics["steps"] = float(module.global_step)
@@ -185,8 +199,12 @@ def _train(
 
 
 def _train_network(
-    config: FoundationModelConfig, params: TrainingParams, store: Store,
-    representation: Representation, scratch: Path, begun: float,
+    config: FoundationModelConfig,
+    params: TrainingParams,
+    store: Store,
+    representation: Representation,
+    scratch: Path,
+    begun: float,
 ) -> tuple[Network, PretrainModule, dict[str, torch.Tensor]]:
     torch.manual_seed(params.seed)
     chosen = settings(config, params, _DEFAULT_RATE, pretrain_logger)
@@ -198,21 +216,24 @@ def _train_network(
     everyone = np.arange(store.num_entities)
     end = representation.training_end
     per_entity = config.data_params.maximum_splitpoints_per_entity or 1
-    train = PretrainBatches(
-        reader, everyone[~held], end, chosen.tokens, params.seed, per_entity
-    )
+    train = PretrainBatches(reader, everyone[~held], end, chosen.tokens, params.seed, per_entity)
     seen = everyone[held][:_VALIDATION_ENTITIES]
     validation = PretrainBatches(reader, seen, end, 4 * chosen.tokens, params.seed + 1)
     budget = params.time_budget_seconds
     plan = Plan(
-        epochs=chosen.epochs, steps_per_epoch=train.num_batches(),
-        learning_rate=chosen.learning_rate, started=begun, label="Pretraining",
+        epochs=chosen.epochs,
+        steps_per_epoch=train.num_batches(),
+        learning_rate=chosen.learning_rate,
+        started=begun,
+        label="Pretraining",
         deadline=None if budget is None else begun + budget,
     )
     pretrain_logger.info(
         "Foundation model training started: %d parameters, %d main entities, %d events a row at"
-        " most, output on scratch", sum(p.numel() for p in network.parameters()),
-        len(train.entities), size.max_events,
+        " most, output on scratch",
+        sum(p.numel() for p in network.parameters()),
+        len(train.entities),
+        size.max_events,
     )
     _quiet(logging.getLogger("lightning"))
     module = PretrainModule(network, heads, plan)
@@ -221,7 +242,9 @@ def _train_network(
         module,
         loader(lambda epoch: train.epoch(epoch, chosen.rows)),
         loader(lambda _: validation.epoch(0, chosen.rows)) if has_validation else None,
-        params, scratch / "lightning_checkpoints", ("val_loss", "min"),
+        params,
+        scratch / "lightning_checkpoints",
+        ("val_loss", "min"),
     )
     if best is not None:
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]

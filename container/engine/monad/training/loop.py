@@ -85,8 +85,13 @@ class BudgetModule(lightning.LightningModule):
             others = [p for p in group["params"] if p.ndim <= 1]
             for params, decay in ((matrices, 0.01), (others, 0.0)):
                 if params:
-                    groups.append({"params": params, "scale": group["scale"],
-                                   "weight_decay": group.get("decay", decay) if decay else 0.0})
+                    groups.append(
+                        {
+                            "params": params,
+                            "scale": group["scale"],
+                            "weight_decay": group.get("decay", decay) if decay else 0.0,
+                        }
+                    )
         return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def progress(self) -> float:
@@ -202,22 +207,32 @@ def run_trainer(
         logging.getLogger(name).setLevel(logging.WARNING)
     budget = module.plan.deadline is not None
     keeper = ModelCheckpoint(
-        dirpath=checkpoints, filename="epoch={epoch}", auto_insert_metric_name=False,
-        monitor=monitor[0] if validation is not None else None, mode=monitor[1],
-        save_top_k=1 if budget else -1, save_weights_only=budget,
+        dirpath=checkpoints,
+        filename="epoch={epoch}",
+        auto_insert_metric_name=False,
+        monitor=monitor[0] if validation is not None else None,
+        mode=monitor[1],
+        save_top_k=1 if budget else -1,
+        save_weights_only=budget,
     )
     callbacks: list[Any] = [_Watch(), keeper, *params.callbacks]
     if params.checkpoint_every_n_steps:
         callbacks.append(
-            ModelCheckpoint(dirpath=checkpoints, filename="step={step}", save_top_k=-1,
-                            auto_insert_metric_name=False,
-                            every_n_train_steps=params.checkpoint_every_n_steps)
+            ModelCheckpoint(
+                dirpath=checkpoints,
+                filename="step={step}",
+                save_top_k=-1,
+                auto_insert_metric_name=False,
+                every_n_train_steps=params.checkpoint_every_n_steps,
+            )
         )
     if params.early_stopping is not None and validation is not None:
         stopping = params.early_stopping
         callbacks.append(
             lightning.callbacks.EarlyStopping(
-                monitor=monitor[0], mode=monitor[1], patience=stopping.patience,
+                monitor=monitor[0],
+                mode=monitor[1],
+                patience=stopping.patience,
                 min_delta=stopping.min_delta,
             )
         )
@@ -229,8 +244,12 @@ def run_trainer(
         check_val_every_n_epoch=None if every_steps else (params.check_val_every_n_epochs or 1),
         val_check_interval=every_steps or 1.0,
         gradient_clip_val=params.gradient_clip_val or 1.0,
-        callbacks=callbacks, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
-        enable_model_summary=False, default_root_dir=str(checkpoints.parent),
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=str(checkpoints.parent),
         **device_settings(params),
     )
     trainer.fit(module, train, validation)

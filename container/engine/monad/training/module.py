@@ -93,7 +93,9 @@ class MonadModuleImpl:
         """Return a reader of the store in the network's encoding."""
         size = self.network.size
         return RowReader(
-            self.store, self.checkpoint.representation, size.max_events,
+            self.store,
+            self.checkpoint.representation,
+            size.max_events,
             sketch_fields=size.sketch_fields,
         )
 
@@ -119,11 +121,19 @@ class MonadModuleImpl:
     def _write(self, scratch: Path, output: Path, metrics: dict[str, float]) -> None:
         checkpoint = self.checkpoint
         write_checkpoint(
-            scratch, checkpoint.config, checkpoint.representation, self.network, self.head,
-            self.task, self.target_fn, {"item_position": self.item_position},
+            scratch,
+            checkpoint.config,
+            checkpoint.representation,
+            self.network,
+            self.head,
+            self.task,
+            self.target_fn,
+            {"item_position": self.item_position},
         )
         manifest = {
-            "kind": "scenario_checkpoint", "config": checkpoint.config.raw, "metrics": metrics,
+            "kind": "scenario_checkpoint",
+            "config": checkpoint.config.raw,
+            "metrics": metrics,
             "source_tables": self.store.facts["source_tables"],
         }
         made = publish(scratch, output, manifest)
@@ -187,7 +197,9 @@ class MonadModuleImpl:
         """Infer over rows, writing the file when one is asked for; keeps results with targets."""
         if self.head is None:
             raise CheckpointError(
-                problem("This scenario is not trained", do="Call fit, or load a scenario checkpoint")
+                problem(
+                    "This scenario is not trained", do="Call fit, or load a scenario checkpoint"
+                )
             )
         batches = ScenarioBatches(self.reader(), self.task, self.item_position, 65_536)
         device = "cuda" if uses_gpu(params) else "cpu"
@@ -266,7 +278,8 @@ class MonadModuleImpl:
         if target.name != "predictions.tsv":
             (scratch / "predictions.tsv").rename(scratch / target.name)
         manifest = {
-            "kind": "predictions", "config": self.checkpoint.config.raw,
+            "kind": "predictions",
+            "config": self.checkpoint.config.raw,
             "source_tables": self.store.facts["source_tables"],
             "metrics": {"rows": file.rows},
         }
@@ -283,7 +296,9 @@ class MonadModuleImpl:
             if missing:
                 run_logger.warning(
                     "%d of %d entity_ids are not in the data, such as %s",
-                    len(missing), len(wanted), missing[0],
+                    len(missing),
+                    len(wanted),
+                    missing[0],
                 )
             everyone = np.array([index[name] for name in wanted if name in index], dtype=np.int64)
         active = active_entities(self.store, stamp, everyone)

@@ -142,8 +142,12 @@ class PretrainModule(BudgetModule):
             pretrain_logger,
             f"Validation: loss {following + 2 * future:.4f}, next event {following:.4f},"
             f" future counts {future:.4f}",
-            {"step": self.global_step, "val_loss": following + 2 * future,
-             "val_next_event": following, "val_future": future},
+            {
+                "step": self.global_step,
+                "val_loss": following + 2 * future,
+                "val_next_event": following,
+                "val_future": future,
+            },
         )
 
 
@@ -151,7 +155,12 @@ class PretrainBatches:
     """Makes pretraining batches: one or more random split points per entity and epoch."""
 
     def __init__(
-        self, reader: RowReader, entities: np.ndarray, end: int, tokens: int, seed: int,
+        self,
+        reader: RowReader,
+        entities: np.ndarray,
+        end: int,
+        tokens: int,
+        seed: int,
         per_entity: int = 1,
     ) -> None:
         self.reader = reader

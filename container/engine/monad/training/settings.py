@@ -95,7 +95,11 @@ def settings(
     if adapts:
         logger.info(
             "Time budget %.0f s on %s: learning rate %g, up to %d events or %d rows a batch, epochs %s",
-            budget, "gpu" if gpu else "cpu", rate, tokens, rows,
+            budget,
+            "gpu" if gpu else "cpu",
+            rate,
+            tokens,
+            rows,
             epochs if "epochs" in params.given else "as many as fit",
         )
     return Settings(epochs, rate, tokens, rows, gpu)

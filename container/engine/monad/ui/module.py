@@ -100,7 +100,11 @@ def load_from_checkpoint(
             )
         )
     return MonadModuleImpl(
-        checkpoint, checkpoint.task, target_fn, trust_target_fn=trust_target_fn, split=split,
+        checkpoint,
+        checkpoint.task,
+        target_fn,
+        trust_target_fn=trust_target_fn,
+        split=split,
         entity_ids=entity_ids,
     )
 
