@@ -10,12 +10,19 @@ import torch
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.aggregates import AggregateReader, squash
-from monad.data.representation import ABSENT, Representation
+from monad.data.representation import ABSENT, Field, Representation
 from monad.data.store import CATEGORY, Store
 
 FUTURE_DAYS = (1, 7, 30)
 BAG_DECAY_DAYS = (0.0, 90.0, 14.0)  # 0: no decay
+_SKETCHED_SIZE = 100
 Batch = dict[str, Any]
+
+
+def sketched_fields(categories: list[Field], most: int) -> list[int]:
+    """Return the positions of the fields that the additive sketch holds, largest first."""
+    order = sorted(range(len(categories)), key=lambda k: -categories[k].size)
+    return [k for k in order if categories[k].size > _SKETCHED_SIZE or k == order[0]][:most]
 
 
 class RowReader:
@@ -26,7 +33,7 @@ class RowReader:
         store: Store,
         representation: Representation,
         max_events: int,
-        bag_events: int = 512,
+        bag_events: int = 256,
         sketch_fields: int = 2,
     ) -> None:
         self.store = store
@@ -44,11 +51,8 @@ class RowReader:
                 self._lookups[position] = field.lookup(column.dictionary)
         self.categories = [i for i, f in enumerate(representation.fields) if f.kind == CATEGORY]
         self.numbers = [i for i, f in enumerate(representation.fields) if f.kind != CATEGORY]
-        by_size = sorted(
-            range(len(self.categories)),
-            key=lambda k: -representation.fields[self.categories[k]].size,
-        )
-        self.sketched = by_size[:sketch_fields]
+        found = [representation.fields[i] for i in self.categories]
+        self.sketched = sketched_fields(found, sketch_fields)
         self._read_attributes()
 
     def _read_attributes(self) -> None:

@@ -28,31 +28,30 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        hidden = 8 * width // 3 // 8 * 8
-        self.norm_attention = nn.RMSNorm(width)
-        self.norm_feed = nn.RMSNorm(width)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.hidden = 8 * width // 3 // 8 * 8
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_feed = nn.LayerNorm(width)
+        self.qkv_gate = nn.Linear(width, 4 * width)
         self.out = nn.Linear(width, width, bias=False)
-        self.feed_in = nn.Linear(width, 2 * hidden, bias=False)
-        self.feed_out = nn.Linear(hidden, width, bias=False)
-        self.gate_attention = nn.Linear(width, width)
-        self.gate_feed = nn.Linear(width, width)
+        self.feed_in = nn.Linear(width, 2 * self.hidden + width)
+        self.feed_out = nn.Linear(self.hidden, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for (B, T, D)."""
         rows, length, width = x.shape
-        h = self.norm_attention(x)
-        qkv = self.qkv(h).view(rows, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, cosines, sines), rotate(k, cosines, sines)
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        mixed = self.out(mixed.transpose(1, 2).reshape(rows, length, width))
-        x = x + torch.sigmoid(self.gate_attention(h)) * self.dropout(mixed)
-        h = self.norm_feed(x)
-        value, gate = self.feed_in(h).chunk(2, dim=-1)
-        fed = self.feed_out(value * functional.silu(gate))
-        return x + torch.sigmoid(self.gate_feed(h)) * self.dropout(fed)
+        mixed = self.qkv_gate(self.norm_attention(x))
+        qkv, gate = mixed[..., : 3 * width], mixed[..., 3 * width :]
+        qkv = qkv.view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = rotate(qkv[:2], cosines, sines)
+        attended = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        attended = self.out(attended.transpose(1, 2).reshape(rows, length, width))
+        x = x + torch.sigmoid(gate) * self.dropout(attended)
+        value, switch, gate = self.feed_in(self.norm_feed(x)).split(
+            [self.hidden, self.hidden, width], dim=-1
+        )
+        fed = self.feed_out(value * functional.silu(switch))
+        return x + torch.sigmoid(gate) * self.dropout(fed)
 
 
 class PiecewiseLinear(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from monad.data.batches import BAG_DECAY_DAYS, Batch
+from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
 from monad.data.representation import Representation
 from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
 
@@ -41,8 +41,6 @@ class EventEncoder(nn.Module):
         self.tables = nn.ModuleList(
             nn.Embedding(field.size, width, padding_idx=0) for field in representation.categories()
         )
-        for table in self.tables:
-            nn.init.normal_(table.weight, std=width**-0.5)
         numbers = representation.numbers()
         self.piecewise = PiecewiseLinear(_padded([f.edges for f in numbers])) if numbers else None
         if self.piecewise is not None:
@@ -51,7 +49,9 @@ class EventEncoder(nn.Module):
         self.weekday = nn.Embedding(7, width)
         self.hour = nn.Embedding(24, width)
         self.gap = mlp(2, width, width, 0.0)
-        self.norm = nn.RMSNorm(width)
+        for table in [*self.tables, self.source, self.weekday, self.hour]:
+            nn.init.normal_(table.weight, std=width**-0.5)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
@@ -59,7 +59,7 @@ class EventEncoder(nn.Module):
         gaps = batch["gaps"]
         x = x + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
         for table, codes in zip(self.tables, batch["codes"], strict=True):
-            x = x + table(codes) * self.source.embedding_dim**0.5
+            x = x + table(codes)
         if self.piecewise is not None:
             x = x + self.numbers(self.piecewise(batch["numbers"]).flatten(-2))
         return self.norm(x)
@@ -76,10 +76,9 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(
             Block(width, size.heads, size.dropout) for _ in range(size.layers)
         )
-        self.norm = nn.RMSNorm(width)
+        self.norm = nn.LayerNorm(width)
         categories = representation.categories()
-        order = sorted(range(len(categories)), key=lambda k: -categories[k].size)
-        self.sketched = order[: size.sketch_fields]
+        self.sketched = sketched_fields(categories, size.sketch_fields)
         bag = max(len(self.sketched), 1) * len(BAG_DECAY_DAYS) * width
         self.bag = mlp(bag, width, width, size.dropout)
         self.register_buffer("mean", torch.tensor(representation.mean).float())

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
+from monad.training.threads import calibrate_threads
 
 _WARM_UP = 0.03
 _FLOOR = 0.02
@@ -138,6 +139,17 @@ class _Watch(Callback):
         self.losses: list[float] = []
         self.step_seconds = 0.0
         self._begun = 0.0
+        self.most_threads = torch.get_num_threads()
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._calibrate(module)
+
+    def _calibrate(self, module: Any) -> None:
+        if module.plan.deadline is not None and module.device.type == "cpu":
+            calibrate_threads(self.most_threads)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        torch.set_num_threads(self.most_threads)
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         self._begun = time.monotonic()
@@ -167,6 +179,7 @@ class _Watch(Callback):
             f" {left:.0f} s left",
             {"step": module.global_step, "progress": done, "loss": loss, "seconds_left": left},
         )
+        self._calibrate(module)
         self.last_report, self.losses = now, []
 
 
