@@ -47,7 +47,7 @@ def plan_columns(
         f"approx_count_distinct({quoted(name)}), count({quoted(name)})" for name in landed.columns
     ]
     row = connection.execute(f"SELECT count(*), {', '.join(parts)} FROM {landed.table}{where}")
-    numbers = row.fetchone()
+    numbers = row.fetchall()[0]
     assert numbers is not None
     overrides = {k.lower(): v for k, v in source.column_type_overrides.items()}
     plans = []
@@ -114,7 +114,7 @@ def _leave_out_identifiers(
         f"count(DISTINCT {quoted(p.name)}), count(DISTINCT hash(__entity, {quoted(p.name)}))"
         for p in asked
     )
-    row = connection.execute(f"SELECT {parts} FROM {landed.table}{where}").fetchone()
+    row = connection.execute(f"SELECT {parts} FROM {landed.table}{where}").fetchall()[0]
     assert row is not None
     for i, plan in enumerate(asked):
         plan.distinct = row[2 * i]
@@ -134,7 +134,7 @@ def _leave_out_bijections(
             if not (first.modelled and second.modelled) or smaller < 0.8 * larger:
                 continue
             sql = f"SELECT count(DISTINCT hash({quoted(first.name)}, {quoted(second.name)}))"
-            row = connection.execute(f"{sql} FROM {landed.table}{where}").fetchone()
+            row = connection.execute(f"{sql} FROM {landed.table}{where}").fetchall()[0]
             assert row is not None
             if row[0] <= 1.15 * larger:
                 second.modelled, second.reason = False, f"it repeats {first.name}"
