@@ -40,7 +40,9 @@ def local_account(home) -> Iterator[LocalAccount]:
             "CREATE TABLE HM_KAGGLE.PUBLIC.TRANSACTIONS "
             "(T_DAT DATE, CUSTOMER_ID TEXT, ARTICLE_ID TEXT, PRICE FLOAT)"
         )
-        cursor.execute("INSERT INTO HM_KAGGLE.PUBLIC.TRANSACTIONS VALUES ('2020-01-01','a','1',0.5)")
+        cursor.execute(
+            "INSERT INTO HM_KAGGLE.PUBLIC.TRANSACTIONS VALUES ('2020-01-01','a','1',0.5)"
+        )
     yield account
     account.stop()
 

@@ -110,7 +110,9 @@ def test_a_failing_script_fails_the_asset_and_keeps_earlier_artefacts(
     location = _event(instance, "foundation_model").metadata["spcs/output_path"].value
     config = toy_settings.fm_config
     config.write_text(config.read_text() + "\n# fail: exit\n")
-    result = materialize("stage_contents stage_contents/pretrain foundation_model", None, check=False)
+    result = materialize(
+        "stage_contents stage_contents/pretrain foundation_model", None, check=False
+    )
     assert not result.success
     failure = next(e for e in result.all_events if e.event_type_value == "STEP_FAILURE")
     text = failure.step_failure_data.error.to_string() + str(
@@ -125,8 +127,14 @@ def test_a_failing_script_fails_the_asset_and_keeps_earlier_artefacts(
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda c: (c / "configs" / "fm_config.yaml").write_text("data_params: {}\n"), "data_sources"),
-        (lambda c: (c / "scenarios" / "churn.py").write_text("def target_fn(:\n"), "cannot be parsed"),
+        (
+            lambda c: (c / "configs" / "fm_config.yaml").write_text("data_params: {}\n"),
+            "data_sources",
+        ),
+        (
+            lambda c: (c / "scenarios" / "churn.py").write_text("def target_fn(:\n"),
+            "cannot be parsed",
+        ),
         (lambda c: (c / "scripts" / "train.py").unlink(), "train.py is missing"),
     ],
 )
