@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MODULES = (
     "monad_dagster.local.functions",
     "monad_dagster.local.ddl",
+    "monad_dagster.local.principals",
+    "monad_dagster.local.context",
     "monad_dagster.local.grants",
     "monad_dagster.local.shows",
     "monad_dagster.local.stages",
