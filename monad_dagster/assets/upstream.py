@@ -15,11 +15,19 @@ _DATA_VERSION_TAG = "dagster/data_version"
 
 @dataclass(frozen=True)
 class Upstream:
-    """One upstream output: its name, data version, and where the container sees it."""
+    """One upstream output.
+
+    Attributes:
+        name: The upstream asset.
+        version: Its data version.
+        mounted: Where the container sees the output.
+        location: Where it is on the stage; None when only the container's path is known.
+    """
 
     name: str
     version: str | None
     mounted: str
+    location: StagePath | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,11 @@ def latest_output(
     event = _latest(context, key, partition)
     metadata = event.metadata
     name = "spcs/output_path" if "spcs/output_path" in metadata else "output_path"
-    location = str(metadata[name].value)
-    if location.startswith("@"):
-        location = StagePath.parse(location).mounted(spcs.mount_path)
-    return Upstream(key.to_user_string(), (event.tags or {}).get(_DATA_VERSION_TAG), location)
+    text = str(metadata[name].value)
+    location = StagePath.parse(text) if text.startswith("@") else None
+    mounted = location.mounted(spcs.mount_path) if location else text
+    version = (event.tags or {}).get(_DATA_VERSION_TAG)
+    return Upstream(key.to_user_string(), version, mounted, location)
 
 
 def _latest(

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from job_support import job_run
 
+DEFAULT_SCENARIO = Path(__file__).resolve().parent.parent / "scenarios" / "churn.py"
+
 
 def main() -> None:
     """Write a scenario checkpoint made from the foundation model's and the scenario file."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--checkpoint-dir", type=Path, required=True)
     parser.add_argument("--save-path", type=Path, required=True)
-    parser.add_argument("--scenario", type=Path, required=True)
+    parser.add_argument("--scenario", type=Path, default=DEFAULT_SCENARIO)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     with job_run(script="train", output=options.save_path) as job:
