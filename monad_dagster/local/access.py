@@ -79,7 +79,7 @@ def analyze(session: "Session", expression: Any) -> Plan:
             not node.args.get("db") and session.schema == "INFORMATION_SCHEMA"
         ):
             plan.catalog_nodes.append(node)
-        elif not isinstance(expression, exp.Use | exp.Show | exp.Drop):
+        elif not isinstance(expression, exp.Use | exp.Show | exp.Drop | exp.Alter):
             plan.reads.append(_resolve(session, node))
     return plan
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
-from monad_dagster.local.statements import quote_literal
+from monad_dagster.local.statements import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -98,9 +98,8 @@ class Engine:
         root = self._fs.duck_conn
         root.execute(f"ATTACH IF NOT EXISTS {quote_literal(str(path))} AS {ident(name)}")
         catalog = ident(name)
-        root.execute(info_schema.per_db_creation_sql(name) if name.isidentifier() else "SELECT 1")
-        if name.isidentifier():
-            root.execute(macros.creation_sql(name))
+        root.execute(info_schema.per_db_creation_sql(name))
+        root.execute(macros.creation_sql(name))
         for schema in self.account.catalog.list_objects("SCHEMA", name):
             root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema.name)}")
 
@@ -133,10 +132,21 @@ class Engine:
     # Databases and schemas, called by the DDL statements
 
     def create_database(self, name: str) -> None:
-        """Create and attach a database file."""
+        """Create and attach a database file.
+
+        Raises:
+            StatementError: The name needs quotes, which fakesnow cannot handle for databases.
+        """
+        if quote_identifier(name) != name:
+            raise errors.unsupported(f"database name {quote_identifier(name)}")
         with self._lock:
             self._remove_files(name)  # of a creation that a kill interrupted
-            self._attach(name)
+            try:
+                self._attach(name)
+            except Exception:  # a reserved word
+                self._fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+                self._remove_files(name)
+                raise errors.syntax_error(name) from None
 
     def drop_database(self, name: str) -> None:
         """Detach a database and remove its files."""
@@ -266,6 +276,13 @@ class Engine:
         session.lock, session.connection = threading.RLock(), None
 
     # Execution
+
+    def inline_variables(self, session: "Session", sql: str) -> str:
+        """Replace $name by the value SET gave it."""
+        if "$" not in sql:
+            return sql
+        with self.connection(session) as connection:
+            return connection.variables.inline_variables(sql)
 
     def select(self, session: "Session", expression: Any, params: list[Any]) -> ArrowRows:
         """Run a query and return its rows as a stream of Arrow batches, drained under the lock."""

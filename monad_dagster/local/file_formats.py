@@ -31,6 +31,7 @@ def create_file_format(session: "Session", statement: Statement) -> ResultSet:
     if if_not_exists and session.catalog.get("FILE FORMAT", last, database, schema):
         return status(f"{last} already exists, statement succeeded.")
     replace = "OR REPLACE" in statement.modifiers
+    options |= {"TEMPORARY": True} if temporary else {}
     session.create_object(
         "FILE FORMAT", name, replace=replace, properties={**options, "TYPE": kind}
     )
@@ -82,6 +83,7 @@ def resolve(session: "Session", given: Any) -> dict[str, Any]:
         options = dict(
             session.lookup("FILE FORMAT", wanted, "USAGE", label="File format").properties
         )
+    options.pop("TEMPORARY", None)
     options["TYPE"] = str(options.get("TYPE", "CSV")).upper()
     if options["TYPE"] not in _READABLE:
         raise errors.unsupported(f"file format type {options['TYPE']}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.results import ResultSet
-from monad_dagster.local.statements import Statement
+from monad_dagster.local.results import ResultSet, status
+from monad_dagster.local.statements import Statement, split_statements
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -111,9 +111,13 @@ class Queries:
         try:
             if query.canceled:
                 raise errors.canceled()
-            statement = Statement.parse(query.sql, bindings, query_id=query.id, **options)
-            query.statement = statement
-            query.result, query.statement_type_id = execute(session, statement)
+            pieces = _pieces(query, options)
+            if len(pieces) > 1:
+                query.result = self._run_script(query, pieces, options)
+            else:
+                statement = Statement.parse(query.sql, bindings, query_id=query.id, **options)
+                query.statement = statement
+                query.result, query.statement_type_id = execute(session, statement)
             if query.canceled:
                 raise errors.canceled()
             query.status = "SUCCESS"
@@ -126,6 +130,30 @@ class Queries:
             logger.error("incident %s: %s", incident, "".join(traceback.format_exception(error)))
             query.error = errors.internal_error(incident)
         self._conclude(query)
+
+    def _run_script(self, query: Query, pieces: list[str], options: dict[str, Any]) -> ResultSet:
+        """Run several statements one after the other; each keeps its own result."""
+        children = []
+        single = options | {"parameters": options["parameters"] | {"MULTI_STATEMENT_COUNT": 1}}
+        for piece in pieces:
+            child = Query(new_query_id(), query.session, piece, "")
+            with self._lock:
+                self._by_id[child.id] = child
+            self._run(child, None, single)
+            if child.error is not None:
+                raise child.error
+            children.append(child)
+        result = status("Multiple statements executed successfully.")
+        result.command = {
+            "rowtype": [column.rowtype() for column in result.columns],
+            "rowset": result.rowset(),
+            "total": 1,
+            "returned": 1,
+            "queryResultFormat": "json",
+            "resultIds": ",".join(child.id for child in children),
+            "resultTypes": ",".join(str(child.statement_type_id) for child in children),
+        }
+        return result
 
     def _conclude(self, query: Query) -> None:
         if query.done.is_set():  # given up by cancel() meanwhile
@@ -198,6 +226,29 @@ class Queries:
         self._by_request.pop((query.session.id, query.request_id), None)
         if isinstance(query.result, ArrowRows):
             query.result.discard()
+
+
+def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
+    """Split a script when the client asked for more than one statement.
+
+    Raises:
+        StatementError: 8 when the number of statements is not the one asked for.
+    """
+    if ";" not in query.sql:
+        return [query.sql]
+    pieces = split_statements(query.sql)
+    given = options["parameters"].get("MULTI_STATEMENT_COUNT")
+    wanted = int(
+        query.session.parameters.get("MULTI_STATEMENT_COUNT", 1) if given is None else given
+    )
+    if wanted and len(pieces) > 1 and len(pieces) != wanted:
+        raise StatementError(
+            8,
+            "0A000",
+            f"Actual statement count {len(pieces)} did not match the desired statement count "
+            f"{wanted}.",
+        )
+    return pieces
 
 
 def _is_spooled(query: Query) -> bool:

@@ -41,7 +41,9 @@ def served(tmp_path_factory, clock):
     """Yield an account served from a thread of this process."""
     account = Account(tmp_path_factory.mktemp("served"), clock=clock)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(account), log_level="warning", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(account), log_level="warning", lifespan="off")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -28,13 +28,23 @@ def test_everything_survives_a_kill(tmp_path):
     (tmp_path / "f.txt").write_text("kept")
     try:
         run(
-            local, "CREATE ROLE R", "GRANT ROLE R TO USER MONAD_PIPELINE", "CREATE DATABASE D",
-            "CREATE STAGE S", "CREATE TABLE T (A INT)", "INSERT INTO T VALUES (1), (2)",
-            "GRANT USAGE ON DATABASE D TO ROLE R", "GRANT USAGE ON SCHEMA D.PUBLIC TO ROLE R",
-            "GRANT SELECT ON TABLE T TO ROLE R", f"PUT file://{tmp_path}/f.txt @S AUTO_COMPRESS=FALSE",
-        )  # fmt: skip
+            local,
+            "CREATE ROLE R",
+            "GRANT ROLE R TO USER MONAD_PIPELINE",
+            "CREATE DATABASE D",
+            "CREATE STAGE S",
+            "CREATE TABLE T (A INT)",
+            "INSERT INTO T VALUES (1), (2)",
+            "GRANT USAGE ON DATABASE D TO ROLE R",
+            "GRANT USAGE ON SCHEMA D.PUBLIC TO ROLE R",
+            "GRANT SELECT ON TABLE T TO ROLE R",
+            f"PUT file://{tmp_path}/f.txt @S AUTO_COMPRESS=FALSE",
+        )
+        lasting = snowflake.connector.connect(**local.connection("ADMIN"))
+        lasting.cursor().execute("CREATE TEMPORARY STAGE D.PUBLIC.GONE")  # fmt: skip
         os.kill(local.status()["pid"], signal.SIGKILL)
         local.start()
+        assert [r[1] for r in run(local, "SHOW STAGES IN ACCOUNT")] == ["S"]
         assert run(local, "LIST @D.PUBLIC.S")[0][0] == "s/f.txt"
         arguments = local.connection() | {"role": "R", "database": "D", "schema": "PUBLIC"}
         with snowflake.connector.connect(**arguments) as connection:

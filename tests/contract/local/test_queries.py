@@ -197,3 +197,77 @@ def test_one_connection_from_many_threads(admin):
     for thread in threads:
         thread.join()
     assert sorted(results) == list(range(12))
+
+
+def test_several_statements_in_one_request(admin, refused):
+    """A script runs when the client asks for that many statements, and is refused otherwise."""
+    assert refused(admin, "SELECT 1; SELECT 2")[0] == 8
+    cursor = admin.cursor().execute("SELECT 1; SELECT ';'; SELECT 3", num_statements=3)
+    results = [cursor.fetchone()]
+    while cursor.nextset():
+        results.append(cursor.fetchone())
+    assert results == [(1,), (";",), (3,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT F.VALUE::INT FROM T, LATERAL FLATTEN(INPUT => V:k) F ORDER BY 1",
+        "WITH C AS (SELECT A FROM T) SELECT MAX(C.A) FROM C JOIN T ON T.A = C.A",
+        "SELECT A FROM T QUALIFY ROW_NUMBER() OVER (PARTITION BY B ORDER BY A) = 1 ORDER BY 1",
+        "SELECT X FROM VALUES (1, 'a'), (2, 'b') AS S(X, Y) ORDER BY X",
+        "SELECT IFF(A > 1, 'big', 'small'), NVL(B, '-') FROM T ORDER BY A",
+        "SELECT DATEADD(DAY, 1, TS), DATE_TRUNC('MONTH', TS) FROM T WHERE TS IS NOT NULL",
+        "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 3))",
+        "SELECT CONVERT_TIMEZONE('UTC', LAST_ALTERED) FROM INFORMATION_SCHEMA.TABLES",
+        "SELECT T.TABLE_NAME, C.COLUMN_NAME FROM INFORMATION_SCHEMA.TABLES T"
+        " JOIN INFORMATION_SCHEMA.COLUMNS C ON T.TABLE_NAME = C.TABLE_NAME",
+        "(SELECT A FROM T) UNION ALL (SELECT 1)",
+        "SELECT LISTAGG(B, ',') WITHIN GROUP (ORDER BY A), ARRAY_AGG(A) FROM T",
+        "SELECT * EXCLUDE (V) FROM T SAMPLE (100)",
+    ],
+)
+def test_sql_corpus(admin, database, rows, sql):
+    """Typical analytics SQL runs and returns rows."""
+    rows(admin, "CREATE OR REPLACE TABLE T (A INT, B VARCHAR, V VARIANT, TS TIMESTAMP_NTZ)")
+    rows(admin, "INSERT INTO T SELECT 1, 'x', PARSE_JSON('{\"k\": [1, 2]}'), '2020-01-01'")
+    rows(admin, "INSERT INTO T VALUES (2, 'y', NULL, NULL)")
+    assert rows(admin, sql)
+
+
+def test_table_ddl_keeps_the_catalog_true(admin, database, rows):
+    """Tables created, cloned, renamed and dropped by SQL are listed as they are."""
+    for sql in (
+        "CREATE TABLE A AS SELECT 1 AS X", "CREATE TABLE B LIKE A", "CREATE TABLE C CLONE A",
+        "ALTER TABLE B ADD COLUMN Y INT", "ALTER TABLE B RENAME TO D", "DROP TABLE C",
+        "INSERT OVERWRITE INTO A SELECT 5", "CREATE VIEW V AS SELECT * FROM A",
+        "COMMENT ON TABLE A IS 'it''s commented'",
+    ):  # fmt: skip
+        rows(admin, sql)
+    shown = admin.cursor().execute("SHOW TABLES")
+    names = [c.name for c in shown.description]
+    found = [dict(zip(names, row, strict=True)) for row in shown.fetchall()]
+    assert [(t["name"], t["rows"], t["comment"]) for t in found] == [
+        ("A", 1, "it's commented"),
+        ("D", 0, ""),
+    ]
+    assert [r[0] for r in rows(admin, "DESCRIBE TABLE D")] == ["X", "Y"]
+
+
+def test_session_variables(admin, rows):
+    """SET defines a variable that $name reads."""
+    rows(admin, "SET X = 5")
+    assert rows(admin, "SELECT $X + 1") == [(6,)]
+
+
+def test_transactions(admin, database, rows):
+    """ROLLBACK undoes what BEGIN started."""
+    for sql in ("CREATE TABLE T (A INT)", "BEGIN", "INSERT INTO T VALUES (1)", "ROLLBACK"):
+        rows(admin, sql)
+    assert rows(admin, "SELECT COUNT(*) FROM T") == [(0,)]
+
+
+def test_describe_does_not_run_the_query(admin):
+    """Describing a query gives its columns only."""
+    described = admin.cursor().describe("SELECT 1 AS A, 'x' AS B")
+    assert [column.name for column in described] == ["A", "B"]
