@@ -22,8 +22,6 @@ CLOUD = "aws"
 
 def install(account: "Account") -> None:
     """Give the account its compute pools."""
-    from monad_dagster.local import pool_statements  # noqa: F401 - registers its handlers
-
     account.extensions["compute_pools"] = ComputePools(account)
 
 

@@ -121,6 +121,10 @@ class JobServices:
         """Return the numbers of a pool's nodes that hold instances."""
         return {instance.node for _, instance in self.placed(pool) if instance.node is not None}
 
+    def query_warehouse(self, fqn: str) -> str | None:
+        """Return the warehouse that sessions from a job service's containers begin with."""
+        return next((job.warehouse for job in self.existing() if job.fqn == fqn), None)
+
     def spec(self, job: Job) -> ServiceSpec:
         """Return a job service's parsed specification."""
         if job.id not in self._specs:
