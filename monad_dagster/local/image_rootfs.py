@@ -146,7 +146,7 @@ def _open_layer(blob: Path, media_type: str) -> IO[bytes]:
         return pyarrow.CompressedInputStream(pyarrow.OSFile(str(blob)), "zstd")
     with blob.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    stream = gzip.open(blob) if compressed else blob.open("rb")
+    stream = gzip.open(blob) if compressed else blob.open("rb")  # noqa: SIM115
     return cast("IO[bytes]", stream)
 
 

@@ -142,7 +142,8 @@ def pump_lines(stream, name: str, log, lock: threading.Lock) -> None:  # noqa: A
     while line := stream.readline(MAX_RECORD_BYTES):
         text = line.rstrip(b"\n").replace(b"\r", b"")
         stamp = rfc3339(time.time_ns())
-        with lock:
+        # A full disk loses lines; it must not block the container on a full pipe.
+        with lock, contextlib.suppress(OSError):
             log.write(f"{stamp} {name} ".encode() + text + b"\n")
 
 
