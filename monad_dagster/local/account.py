@@ -66,6 +66,7 @@ class Account:
         self.sessions: dict[int, Session] = {}
         # Called with (database, schema or None) before what they hold is dropped.
         self.drop_hooks: list[Callable[[str, str | None], None]] = []
+        # Signs the URLs of result chunks.
         self.blob_secret = secrets.token_urlsafe(32)
         self._open_hooks: list[Callable[[], None]] = []
         self._close_hooks: list[Callable[[], None]] = []

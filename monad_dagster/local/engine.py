@@ -60,6 +60,28 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
     return duck.sql(text, params=params or None)
 
 
+def _sync_autocommit(session: "Session") -> None:
+    """Let the connection follow the session's AUTOCOMMIT; changing it commits, as on Snowflake."""
+    connection = session.connection
+    wanted = str(session.parameters.get("AUTOCOMMIT", True)).lower() == "true"
+    if connection._autocommit != wanted:
+        if connection._in_transaction:
+            connection._duck_conn.commit()
+            connection._in_transaction = False
+        connection._autocommit = wanted
+
+
+def begin(duck: Any) -> bool:
+    """Begin a transaction unless the session has one open; tell whether it began."""
+    from duckdb import TransactionException
+
+    try:
+        duck.begin()
+    except TransactionException:
+        return False
+    return True
+
+
 def _is_conflict(connection: Any, error: Exception) -> bool:
     """Tell whether another session's write was in the way and a retry may succeed."""
     text = str(error)
@@ -245,6 +267,7 @@ class Engine:
                 raise engine_errors.translate(error) from error
 
     def _sync(self, session: "Session") -> None:
+        _sync_autocommit(session)
         connection, database, schema = session.connection, session.database, session.schema
         stored = "_FS_INFORMATION_SCHEMA" if schema == "INFORMATION_SCHEMA" else schema
         if (connection.database, connection._schema) == (database, stored):

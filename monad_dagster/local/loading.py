@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import access, engine_errors, errors, file_formats
 from monad_dagster.local.catalog import CatalogObject
-from monad_dagster.local.engine import ident
+from monad_dagster.local.engine import begin, ident
 from monad_dagster.local.handlers import statement, table_function
 from monad_dagster.local.results import ResultSet, number, status, table, text
 from monad_dagster.local.stage_store import StagedFile
@@ -187,15 +187,17 @@ def _load(
     rows: list[tuple[Any, ...]] = []
     with engine.connection(session) as connection:
         duck = connection._duck_conn
-        duck.begin()
+        own = begin(duck)
         try:
             for file in files:
                 count = _load_file(duck, copy, ref, file, formatted, types, temporary)
                 name = listed_name(found, file.path)
                 rows.append((name, "LOADED", count, count, 1, 0, None, None, None, None))
-            duck.commit()
+            if own:
+                duck.commit()
         except Exception as error:
-            duck.rollback()
+            if own:
+                duck.rollback()
             raise _load_error(error, ref) from error
     for file in files:
         digest = session.account.stages.md5(file)

@@ -1,6 +1,7 @@
 """Login, tokens and sessions, as the connector sees them."""
 
 import json
+import urllib.error
 import urllib.request
 
 import pytest
@@ -99,3 +100,25 @@ def test_user_created_by_sql_logs_in(admin, connect, rows):
     admin.cursor().execute("DROP USER GUEST")
     with pytest.raises(snowflake.connector.errors.DatabaseError):
         connect(user="guest", password="a guest's secret", role=None)
+
+
+def test_chunk_urls_open_one_result_only(account, connect):
+    """A chunk URL has an unguessable token that opens no other result."""
+    connection = connect("ADMIN")
+    urls = []
+    for _ in range(2):
+        sql = "SELECT range AS N, 'padding' AS P FROM RANGE(300000)"
+        batches = connection.cursor().execute(sql).get_result_batches()
+        urls.append(
+            next(
+                b._remote_chunk_info.url for b in batches if getattr(b, "_remote_chunk_info", None)
+            )
+        )
+    first, second = (url.split("/") for url in urls)
+    mixed = "/".join([*second[:-3], first[-3], *second[-2:]])
+    with urllib.request.urlopen(urls[1]) as response:
+        assert response.status == 200
+    for forged in (mixed, urls[1].replace(second[-3], "0" * 64), urls[1] + "/../../x"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(forged)
+        assert caught.value.code == 404

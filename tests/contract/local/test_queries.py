@@ -271,3 +271,16 @@ def test_describe_does_not_run_the_query(admin):
     """Describing a query gives its columns only."""
     described = admin.cursor().describe("SELECT 1 AS A, 'x' AS B")
     assert [column.name for column in described] == ["A", "B"]
+
+
+def test_autocommit_off(connect, database, rows):
+    """With autocommit off, work is undone by rollback and seen by others after commit."""
+    writer = connect("ADMIN", database=database, schema="PUBLIC", autocommit=False)
+    reader = connect("ADMIN", database=database, schema="PUBLIC")
+    rows(writer, "CREATE TABLE T (A INT)")
+    rows(writer, "INSERT INTO T VALUES (1)")
+    writer.rollback()
+    rows(writer, "INSERT INTO T VALUES (2)")
+    assert rows(reader, "SELECT COUNT(*) FROM T") == [(0,)]
+    writer.commit()
+    assert rows(reader, "SELECT A FROM T") == [(2,)]
