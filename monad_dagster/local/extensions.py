@@ -21,6 +21,7 @@ MODULES = (
     "monad_dagster.local.file_formats",
     "monad_dagster.local.loading",
     "monad_dagster.local.compute_pools",
+    "monad_dagster.local.pool_statements",
     "monad_dagster.local.registry",
     "monad_dagster.local.jobs",
 )

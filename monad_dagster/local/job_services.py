@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import job_states
@@ -40,7 +40,9 @@ SWEEP_SECONDS = 30.0
 class JobServices:
     """Every job service of the account, dropped ones included while history keeps them."""
 
-    def __init__(self, account: "Account", launcher: Launcher) -> None:
+    def __init__(
+        self, account: "Account", launcher: Launcher, starters: Executor | None = None
+    ) -> None:
         self.account = account
         self.launcher = launcher
         self.events = PlatformEvents(account)
@@ -51,7 +53,7 @@ class JobServices:
         self._launching: set[tuple[str, int]] = set()
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._starters = ThreadPoolExecutor(4, thread_name_prefix="job-start")
+        self._starters = starters or ThreadPoolExecutor(4, thread_name_prefix="job-start")
         self._controller = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._swept = 0.0
         for document in account.catalog.documents(COLLECTION).values():
@@ -118,6 +120,10 @@ class JobServices:
     def occupied_nodes(self, pool: str) -> set[int]:
         """Return the numbers of a pool's nodes that hold instances."""
         return {instance.node for _, instance in self.placed(pool) if instance.node is not None}
+
+    def query_warehouse(self, fqn: str) -> str | None:
+        """Return the warehouse that sessions from a job service's containers begin with."""
+        return next((job.warehouse for job in self.existing() if job.fqn == fqn), None)
 
     def spec(self, job: Job) -> ServiceSpec:
         """Return a job service's parsed specification."""

@@ -182,15 +182,31 @@ def _descriptor(data, media_type):
     return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
 
 
-@pytest.fixture(scope="session")
-def account(tmp_path_factory):
-    """A set-up account with the image `monad:latest`."""
-    account = AccountForTests(tmp_path_factory.mktemp("account"))
+def make_account(state_dir, level=None):
+    """Start a set-up account with the image `monad:latest`, on one isolation level if given."""
+    if level is not None:
+        (state_dir / "runner.json").write_text(json.dumps({"level": level}))
+    account = AccountForTests(state_dir)
     account.local.start()
     admin = account.connect("ADMIN", database=None, schema=None, warehouse=None)
     for statement in SETUP.split(";"):
         if statement.strip():
             admin.cursor().execute(statement)
     account.digest = account.push({"opt/monad/engine/hello.py": "VALUE = 'from the image'\n"})
+    return account
+
+
+@pytest.fixture(scope="session")
+def account(tmp_path_factory):
+    """A set-up account whose containers are as isolated as this host allows."""
+    account = make_account(tmp_path_factory.mktemp("account"))
     yield account
-    account.local.stop()
+    account.local.reset()
+
+
+@pytest.fixture(scope="session")
+def plain_account(tmp_path_factory):
+    """A set-up account whose containers are plain processes."""
+    account = make_account(tmp_path_factory.mktemp("plain"), "plain")
+    yield account
+    account.local.reset()

@@ -378,9 +378,13 @@ def test_job_service_survives_a_killed_account(account):
         "import time, os\nprint('started', flush=True)\n"
         "for i in range(300):\n"
         "    if os.path.exists('/app/monad_stage/go_on'): break\n    time.sleep(0.1)\n"
-        "print('finished')\n"
+        "import snowflake.connector as c\n"
+        "con = c.connect(host=os.environ['SNOWFLAKE_HOST'], port=int(os.environ['SNOWFLAKE_PORT']),"
+        " protocol=os.environ['SNOWFLAKE_PROTOCOL'], account=os.environ['SNOWFLAKE_ACCOUNT'],"
+        " token=open('/snowflake/session/token').read(), authenticator='oauth')\n"
+        "print('finished', con.cursor().execute('select current_warehouse()').fetchone()[0])\n"
     )
-    name = account.execute(code)
+    name = account.execute(code, more="query_warehouse = monad_warehouse")
     lost = account.execute("import time; time.sleep(300)")
     account.wait(name, "RUNNING")
     account.wait(lost, "RUNNING")
@@ -390,13 +394,12 @@ def test_job_service_survives_a_killed_account(account):
     os.kill(supervisor, signal.SIGKILL)
     account.restarted()
     assert account.status(name) == "RUNNING"
-    account.rows(f"put file://{__file__} @monad_stage/ auto_compress=false")
     stage = account.local.state_dir / "stages/MONAD_DB/DATA_SCHEMA/MONAD_STAGE"
     (stage / "go_on").touch()
     account.wait(name)
-    assert account.logs(name) == "started\nfinished"
+    assert account.logs(name) == "started\nfinished MONAD_WAREHOUSE"
     rows = account.rows(f"select log from table({name}!spcs_get_logs()) order by timestamp")
-    assert [row["LOG"] for row in rows] == ["started", "finished"]
+    assert [row["LOG"] for row in rows] == ["started", "finished MONAD_WAREHOUSE"]
     with pytest.raises(snowflake.connector.errors.ProgrammingError, match="FAILED"):
         account.wait(lost)
     row = account.rows(f"show service containers in service {lost}")[0]
