@@ -7,6 +7,7 @@ went.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NoReturn
 
 from dagster import (
@@ -405,6 +406,12 @@ class Invocation:
             facts.image_digest_observed = (
                 own[0].image_digest.removeprefix("@") or facts.image_digest_observed
             )
+        row = self._services.find_in_history(name=name) or {}
+        completed = row.get("completed_time")
+        progress.correct(
+            started=own[0].started_on if own else None,
+            completed=completed if isinstance(completed, datetime) else None,
+        )
         facts.note_times(progress, self._settings.credits_per_hour)
         archived = self._logs.archive(self._stage, self._request.run_directory(plan.attempt))
         facts.log_path = str(archived) if archived else None
