@@ -188,7 +188,7 @@ class Invocation:
         facts.image_ref = spec.main.image
         facts.image_digest = self._image_digest
         facts.spec_sha256 = spec.sha256
-        facts.spec_yaml = spec.to_yaml()
+        facts.spec_yaml = spec.to_yaml(redacted=True)
         facts.output_path = str(output) if output else None
         facts.run_directory = str(self._request.run_directory(attempt))
         facts.query_id = plan.extras.get("query_id")

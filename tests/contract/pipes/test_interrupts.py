@@ -15,6 +15,7 @@ import pytest
 from monad_dagster.spcs.job_service import JobServiceStatus
 from tests.contract.pipes.toy_run import (
     CONNECTION_VARIABLE,
+    EXECUTOR_VARIABLE,
     SECONDS_VARIABLE,
     instance_in,
     toy_job,
@@ -134,8 +135,10 @@ def test_sigterm_without_a_cancel_detaches(home, services, monkeypatch):
     assert success
 
 
-def test_a_users_cancel_cancels_the_job_service(home, services, monkeypatch):
+@pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
+def test_a_users_cancel_cancels_the_job_service(home, services, monkeypatch, executor):
     """With the run CANCELING, the signal ends the job service and its record stays."""
+    monkeypatch.setenv(EXECUTOR_VARIABLE, executor)
     worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=60)
     with instance_in(str(home)) as instance:
         instance.report_run_canceling(instance.get_run_by_id(worker.run_id))
