@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 MAX_RECORD_BYTES = 16 * 1024  # Snowflake's limit of one log record
+TERMINATE = "terminate"  # a file that asks for the end as SIGTERM does
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -97,6 +98,8 @@ class Supervisor:
         poller = select.poll()
         poller.register(child_fd, select.POLLIN)
         poller.register(self.wake_fd, select.POLLIN)
+        if (self.run_dir / TERMINATE).exists():
+            self._terminate(child)
         while True:
             ready = {fd for fd, _ in poller.poll(self._patience_ms(limit))}
             if child_fd in ready:
@@ -139,7 +142,8 @@ def pump_lines(stream, name: str, log, lock: threading.Lock) -> None:  # noqa: A
     while line := stream.readline(MAX_RECORD_BYTES):
         text = line.rstrip(b"\n").replace(b"\r", b"")
         stamp = rfc3339(time.time_ns())
-        with lock:
+        # A full disk loses lines; it must not block the container on a full pipe.
+        with lock, contextlib.suppress(OSError):
             log.write(f"{stamp} {name} ".encode() + text + b"\n")
 
 
