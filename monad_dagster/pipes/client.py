@@ -19,8 +19,8 @@ from pydantic import Field
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.interrupts import OnInterrupt
-from monad_dagster.pipes.invocation import Invocation, InvocationSettings
-from monad_dagster.pipes.launch import LaunchOptions, LaunchRequest
+from monad_dagster.pipes.invocation import Invocation
+from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath, resolve_identifier

@@ -19,6 +19,7 @@ from monad_dagster.spcs.identifiers import QualifiedName
 
 REGISTRY_USER = "0sessiontoken"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+REQUIRED_PLATFORM = "linux/amd64"  # the only one job services run
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 REQUEST_SECONDS = 600
 
@@ -158,7 +159,11 @@ class ImageRepository:
         login = {"username": REGISTRY_USER, "password": self.credentials().password}
         try:
             client = docker.from_env()
-            client.images.get(local_reference).tag(remote, tag=tag)
+            found = client.images.get(local_reference)
+            platform = f"{found.attrs.get('Os')}/{found.attrs.get('Architecture')}"
+            if platform != REQUIRED_PLATFORM:
+                raise _push_error(f"{remote}:{tag}", f"It was built for {platform}")
+            found.tag(remote, tag=tag)
             lines = client.images.push(remote, tag=tag, auth_config=login, stream=True, decode=True)
             return _pushed_digest(lines, f"{remote}:{tag}")
         except DockerException as error:

@@ -121,6 +121,14 @@ class ContainerState:
     start_time: str | None = None
     last_exit_code: int | None = None
 
+    @property
+    def started_on(self) -> datetime | None:
+        """When the container started, None when that is not known or not readable."""
+        try:
+            return datetime.fromisoformat(self.start_time) if self.start_time else None
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True)
 class Submission:

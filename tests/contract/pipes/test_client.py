@@ -5,8 +5,11 @@ import json
 import dagster as dg
 import pytest
 
+from monad_dagster.pipes.launch import LaunchOptions
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
+from monad_dagster.spcs.job_service import JobOptions
+from monad_dagster.spcs.spec import SpecSettings, build_spec
 from monad_dagster.spcs.stage import StageClient
 from tests.contract.pipes.conftest import IMAGE, LAYOUT, toy_asset
 
@@ -175,3 +178,24 @@ def test_a_specification_of_ones_own_runs_too(account, make_client, instance):
     result = dg.materialize([own], instance=instance, raise_on_error=False)
     assert result.success
     assert only_materialization(result).metadata["spcs/exit_code"].value == 0
+
+
+def test_a_full_pool_ends_the_wait_and_cancels(client, instance, services):
+    """With max_queue_seconds a job service that gets no node is cancelled and the asset fails."""
+    blocker = QualifiedName("MONAD_DB", "DATA_SCHEMA", "BLOCKER")
+    spec = build_spec(
+        image=IMAGE,
+        command=("python", "-c", "import time; time.sleep(60)"),
+        settings=SpecSettings(gpus=1),
+    )
+    services.submit(blocker, spec, JobOptions(compute_pool=LAYOUT.compute_pool))
+    try:
+        options = LaunchOptions(max_queue_seconds=1.0)
+        result = materialize(toy_asset(options=options), client, instance)
+        assert not result.success
+        data = failure_of(result).user_failure_data
+        assert "max_queue_seconds" in data.description
+        assert data.metadata["spcs/status"].value == "CANCELLED"
+    finally:
+        services.cancel(blocker)
+        services.drop(blocker)
