@@ -59,7 +59,7 @@ def write_lineage(
             asset=result.asset_key.to_user_string() if result.asset_key else "",
             version=result.data_version.value if result.data_version else "",
             inputs=(*request.inputs, *_observed_inputs(request, facts, result)),
-            partition=context.partition_key if context.has_partition_key else None,
+            partition=compat.partition_key_of(context),
             location=facts.output_path,
             run_id=context.run.run_id,
             job_service=facts.job_name,
