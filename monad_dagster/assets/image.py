@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from monad_dagster.assets.image_build import BuildContext, read_build_context, write_oci_layout
+from monad_dagster.assets.image_build import BuildContext, read_build_context, write_layout
 from monad_dagster.assets.keys import GROUP_ENVIRONMENT, IMAGE
 from monad_dagster.errors import ImageError, problem
 from monad_dagster.pipes.client import PipesSPCSClient, query_tag
@@ -89,8 +89,8 @@ def push_image(
         digest = repository.push_from_engine(reference, image=settings.image_name, tag=tag)
         return digest, builder
     with tempfile.TemporaryDirectory(prefix="monad-image-") as scratch:
-        layout = write_oci_layout(context, Path(scratch), tag=tag)
-        return repository.push_layout(layout.directory, image=settings.image_name, tag=tag), builder
+        write_layout(context, Path(scratch))
+        return repository.push_layout(Path(scratch), image=settings.image_name, tag=tag), builder
 
 
 def choose_builder(settings: "Settings") -> str:

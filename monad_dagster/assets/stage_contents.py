@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import dagster_pipes
 
 from monad_dagster.assets.keys import (
     GROUP_ENVIRONMENT,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifests/stage_contents.json"
 _DATA_VERSION_TAG = "dagster/data_version"
 # Which scripts each slice reads; every script uses the shared support module.
-_SHARED_SCRIPTS = ("job_support.py",)
+_SHARED_SCRIPTS = ("job_support.py", "dagster_pipes.py")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def collect_contents(settings: "Settings") -> Contents:
         check_scenario(scenario)
     config_path = f"configs/{settings.fm_config.name}"
     files = [_staged(f"scripts/{script.name}", script) for script in scripts]
+    # An image without Dagster's in-container half finds it beside the scripts.
+    files.append(_staged("scripts/dagster_pipes.py", Path(str(dagster_pipes.__file__))))
     files.append(_staged(config_path, settings.fm_config))
     files += [_staged(f"scenarios/{s.path.name}", s.path) for s in scenarios]
     return Contents(tuple(sorted(files, key=lambda file: file.path)), scenarios, config_path)

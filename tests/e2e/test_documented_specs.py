@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import snowflake.connector
 
-from monad_dagster.assets.image_build import read_build_context, write_oci_layout
+from monad_dagster.assets.image_build import read_build_context, write_layout
 from monad_dagster.assets.stage_contents import collect_contents, upload_contents
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
@@ -23,8 +23,8 @@ def session(local_account, toy_settings, tmp_path):
     with Session(lambda: snowflake.connector.connect(**local_account.connection())) as session:
         name = QualifiedName("MONAD_DB", "DATA_SCHEMA", "IMAGE_REPOSITORY")
         context = read_build_context(toy_settings.container_dir)
-        layout = write_oci_layout(context, tmp_path / "layout", tag="latest")
-        ImageRepository(session, name).push_layout(layout.directory, image="monad", tag="latest")
+        write_layout(context, tmp_path / "layout")
+        ImageRepository(session, name).push_layout(tmp_path / "layout", image="monad", tag="latest")
         upload_contents(StageClient(session), STAGE, collect_contents(toy_settings))
         yield session
 
