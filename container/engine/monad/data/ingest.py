@@ -249,7 +249,7 @@ class _Ingest:
         return [column for column, _ in columns]
 
     def _entity_attributes(self, item: Landed) -> AttributeTable:
-        rows = self.connection.execute("SELECT count(*) FROM entities").fetchone()[0]  # type: ignore[index]
+        rows = self.connection.execute("SELECT count(*) FROM entities").fetchall()[0][0]
         columns = self._columns(item, rows, item.table)
         if columns:
             names = [f"a.{quoted(self._spelled(item, column.name))}" for column, _ in columns]

@@ -198,7 +198,7 @@ def _finish(
                 "Load the table, or fix where_condition",
             )
         )
-    rows = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # type: ignore[index]
+    rows = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
     if rows == 0:
         fmt = source.date_column.format if source.date_column else None
         raise DataError(
@@ -277,7 +277,7 @@ def _land_parquet(
     expressions, columns = _select(source, types, needed, kept, lambdas=True)
     where = f" WHERE {source.where_condition}" if source.where_condition else ""
     try:
-        seen = connection.execute(f"SELECT count(*) FROM {relation}{where}").fetchone()[0]  # type: ignore[index]
+        seen = connection.execute(f"SELECT count(*) FROM {relation}{where}").fetchall()[0][0]
         connection.execute(
             f"CREATE TABLE {table} AS SELECT * FROM (SELECT {', '.join(expressions)}"
             f" FROM {relation}{where}){_filters(source, start)}"
