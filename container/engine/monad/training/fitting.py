@@ -11,7 +11,6 @@ from monad.config.params import TrainingParams
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import AmountHead
 from monad.training.loop import Plan, loader, run_trainer
 from monad.training.rows import (
     Labeler,
@@ -43,6 +42,9 @@ def fit_scenario(
     torch.manual_seed(params.seed)
     chosen = settings(module.checkpoint.config, params, _DEFAULT_RATE, run_logger)
     train, validation = _rows(module, params)
+    if params.time_budget_seconds is not None:  # a short budget must not go into validation
+        most = int(max(200, 40 * params.time_budget_seconds))
+        validation = validation.take(np.arange(min(len(validation), most)))
     label_seconds = time.monotonic() - begun
     run_logger.info(
         "Labelled %d training rows (%d split points) and %d validation rows in %.1f seconds",
@@ -55,8 +57,8 @@ def fit_scenario(
         origin = next((t.origin for t in train.targets if t.origin), None)
         module.item_position = module.checkpoint.representation.item_field(origin)
     head = module.make_head()
-    if isinstance(head, AmountHead):
-        head.fit_bins(train.targets)
+    if isinstance(train.targets, np.ndarray):
+        head.start_from(train.targets)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     budget = params.time_budget_seconds
@@ -69,6 +71,8 @@ def fit_scenario(
         deadline=None if budget is None else begun + budget,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
+    events = batches.reader.lengths(validation.entities, validation.stamps).sum()
+    lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
     monitor = _monitor(module, params)
     best = run_trainer(
         lightning_module,

@@ -177,8 +177,11 @@ class PretrainBatches:
 
     def num_batches(self) -> int:
         """Estimate the number of batches of an epoch."""
-        tokens = np.minimum(self.counts, self.reader.max_events).sum()
-        return max(int(np.ceil(tokens / self.tokens / 0.75)), 1)
+        return max(int(np.ceil(self.total_events() / self.tokens / 0.75)), 1)
+
+    def total_events(self) -> float:
+        """Return the number of events that an epoch reads at most."""
+        return float(np.minimum(self.counts, self.reader.max_events).sum())
 
     def epoch(self, epoch: int, rows: int = 256) -> Iterator[Batch]:
         """Yield the batches of one epoch."""

@@ -16,8 +16,10 @@ from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.loop import BudgetModule, Plan
 from monad.training.rows import Rows
+from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
+_CALIBRATE_EVERY = 8
 
 
 class ScenarioBatches:
@@ -166,6 +168,12 @@ def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -
     """Yield (raw output on the CPU, batch) pairs."""
     network.eval().to(device)
     head.eval().to(device)
-    for batch in batches:
-        output = head.output(network, to_device(batch, device))
-        yield output.float().cpu(), batch
+    most = torch.get_num_threads()
+    try:
+        for number, batch in enumerate(batches):
+            if device == "cpu" and number % _CALIBRATE_EVERY == 0:
+                calibrate_threads(most)
+            output = head.output(network, to_device(batch, device))
+            yield output.float().cpu(), batch
+    finally:
+        torch.set_num_threads(most)
