@@ -164,7 +164,9 @@ class _Watch(Callback):
         plan = module.plan
         if plan.deadline is not None:
             expected = max(module.validation_seconds, self.step_seconds * module.validation_steps)
-            reserve = 1.2 * expected + 1.5 * self.step_seconds + 0.02 * (plan.deadline - plan.started)
+            reserve = (
+                1.2 * expected + 1.5 * self.step_seconds + 0.02 * (plan.deadline - plan.started)
+            )
             if now + reserve >= plan.deadline:
                 trainer.should_stop = True
         if now - self.last_report >= _REPORT_SECONDS:
