@@ -58,12 +58,14 @@ class ScoreHead(Head):
         return self.score(network(batch)[1])
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         target = batch["target"]
         if self.kind == "multiclass":
             return functional.cross_entropy(output, target)
         return functional.binary_cross_entropy_with_logits(output, target)
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         if self.kind == "multiclass":
             return torch.softmax(output, -1).numpy()
         return torch.sigmoid(output).numpy()
@@ -121,6 +123,7 @@ class AmountHead(Head):
         return scores.view(-1, self.targets, _REGRESSION_BINS)
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         target = batch["target"].T.contiguous()
         bins = torch.searchsorted(self.edges, target).T.clamp(max=_REGRESSION_BINS - 1)
         entropy = functional.cross_entropy(output.flatten(0, 1), bins.reshape(-1))
@@ -129,6 +132,7 @@ class AmountHead(Head):
         return entropy + ((share - reached.to(share.dtype)) ** 2).sum(-1).mean()
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         share = torch.softmax(output.float(), -1)
         if self.point == "mean":
             return (share * self.mean).sum(-1).numpy()
@@ -148,9 +152,7 @@ class ItemHead(Head):
     whole catalogue is exact, not limited to candidates.
     """
 
-    def __init__(
-        self, item_position: int, items: int, width: int, summary: int, dropout: float
-    ) -> None:
+    def __init__(self, item_position: int, items: int, width: int, summary: int) -> None:
         super().__init__()
         self.item_position = item_position
         self.query = nn.Linear(summary, width)
@@ -191,6 +193,7 @@ class ItemHead(Head):
         return scores + blocked
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         rows, items, weights = batch["target_rows"], batch["target_items"], batch["target_weights"]
         if len(batch["masked_rows"]):
             output = output.index_put(
@@ -201,6 +204,7 @@ class ItemHead(Head):
         return -(log_share * weights / total[rows]).sum() / max(len(output), 1)
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         return output.numpy()
 
 
@@ -211,7 +215,7 @@ def build_head(task: Task, network: Network, items: tuple[int, int]) -> Head:
         assert isinstance(task, RegressionTask)
         return AmountHead(task, size.summary, size.dropout)
     if task.kind == "recommendation":
-        return ItemHead(items[0], items[1], size.width, size.summary, size.dropout)
+        return ItemHead(items[0], items[1], size.width, size.summary)
     return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Run a Lightning trainer within a time budget or a number of epochs.
 
 With a budget the learning rate follows the share of the budget that is used, and training stops

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Pretraining: predict the next event field by field, and how much happens in coming windows.
 
 The next-event part trains the trunk on every event; the future-window part trains sketch and

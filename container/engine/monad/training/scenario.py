@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Fine-tuning and inference of one scenario: batches with targets, the Lightning module."""
 
 from collections.abc import Iterator
