@@ -71,7 +71,9 @@ class _Ingest:
         self.connection.execute(f"SET temp_directory = '{directory / 'spill'}'").fetchall()
         self.connection.execute("SET TimeZone = 'UTC'").fetchall()
         if config.query_optimization.num_threads:
-            self.connection.execute(f"SET threads = {int(config.query_optimization.num_threads)}").fetchall()
+            self.connection.execute(
+                f"SET threads = {int(config.query_optimization.num_threads)}"
+            ).fetchall()
         if config.memory_constraining_params.max_memory:
             limit = str(config.memory_constraining_params.max_memory)
             self.connection.execute("SET max_memory = '" + limit.replace("'", "") + "'").fetchall()

@@ -48,7 +48,6 @@ def plan_columns(
     ]
     row = connection.execute(f"SELECT count(*), {', '.join(parts)} FROM {landed.table}{where}")
     numbers = row.fetchall()[0]
-    assert numbers is not None
     overrides = {k.lower(): v for k, v in source.column_type_overrides.items()}
     plans = []
     for i, (name, sql_type) in enumerate(landed.columns.items()):
@@ -115,7 +114,6 @@ def _leave_out_identifiers(
         for p in asked
     )
     row = connection.execute(f"SELECT {parts} FROM {landed.table}{where}").fetchall()[0]
-    assert row is not None
     for i, plan in enumerate(asked):
         plan.distinct = row[2 * i]
         if row[2 * i + 1] <= 1.02 * row[2 * i]:
@@ -135,6 +133,5 @@ def _leave_out_bijections(
                 continue
             sql = f"SELECT count(DISTINCT hash({quoted(first.name)}, {quoted(second.name)}))"
             row = connection.execute(f"{sql} FROM {landed.table}{where}").fetchall()[0]
-            assert row is not None
             if row[0] <= 1.15 * larger:
                 second.modelled, second.reason = False, f"it repeats {first.name}"
