@@ -22,6 +22,9 @@ from tests.contract.pipes.toy_run import (
 )
 
 ROOT = Path(__file__).parents[3]
+# One duration for every test that re-executes: Dagster keeps a reconstructed job for the process,
+# and another duration would be another specification.
+RETRIED_SECONDS = 8
 
 
 class Worker:
@@ -113,7 +116,7 @@ def reexecute(home, run_id, *, tagged):
 @pytest.mark.parametrize("tagged", [True, False])
 def test_a_killed_worker_is_followed_by_a_reattachment(home, services, monkeypatch, tagged):
     """After SIGKILL a retry finds the job service, replays its messages and launches nothing."""
-    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=3)
+    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=RETRIED_SECONDS)
     worker.end(signal.SIGKILL)
     success, run_id, metadata = reexecute(home, worker.run_id, tagged=tagged)
     assert success
@@ -127,7 +130,7 @@ def test_a_killed_worker_is_followed_by_a_reattachment(home, services, monkeypat
 
 def test_sigterm_without_a_cancel_detaches(home, services, monkeypatch):
     """An eviction leaves the job service running, and a retry takes its result."""
-    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=12)
+    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=RETRIED_SECONDS)
     worker.end(signal.SIGTERM)
     status = services.describe(job_service.name).status
     assert status in (JobServiceStatus.RUNNING, JobServiceStatus.DONE)
