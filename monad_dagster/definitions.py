@@ -75,4 +75,9 @@ _settings = load_settings()
 defs = dg.Definitions(
     **build_graph(_settings),
     resources={"spcs": spcs_resource(_settings)},
+    executor=dg.multiprocess_executor.configured(
+        # A step waits for a job service; most of its own time would go into imports, which the fork
+        # server does once.
+        {"start_method": {"forkserver": {"preload_modules": ["monad_dagster.definitions"]}}}
+    ),
 )
