@@ -152,7 +152,10 @@ def materialize(
         log_path.open("w", encoding="utf-8") as log,
         subprocess.Popen(
             command,
-            env=child_environment(settings, overrides),
+            # The dagster command calls itself superseded at every start.
+            env=child_environment(
+                settings, {**overrides, "PYTHONWARNINGS": "ignore::FutureWarning"}
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
