@@ -187,7 +187,8 @@ class _Ingest:
                 column.data[at:upto] = _encoded(batch.column(position), column, dictionary)
             at = upto
         for column, _ in columns:
-            column.data.flush()
+            if isinstance(column.data, np.memmap):
+                column.data.flush()
 
     def _event_table(
         self, item: Landed, num_entities: int, joined: dict[str, Any], by_name: dict[str, Landed]
@@ -296,7 +297,7 @@ def _encoded(values: Any, column: Column, dictionary: Any) -> np.ndarray:
         limit = float(np.finfo(np.float32).max)
         numbers = np.where(np.isfinite(numbers), np.clip(numbers, -limit, limit), np.nan)
         return numbers.astype(np.float32)
-    found = pc.index_in(values, value_set=dictionary)
+    found = pc.call_function("index_in", [values], pc.SetLookupOptions(value_set=dictionary))
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
 
 
