@@ -148,7 +148,7 @@ class _Ingest:
         found = self.connection.execute("SELECT __entity FROM entities ORDER BY __index")
         return found.fetchnumpy()["__entity"].astype(object)
 
-    def _dictionary(self, table: str, plan: ColumnPlan, spelled: str) -> pa.Array:
+    def _dictionary(self, table: str, spelled: str) -> pa.Array:
         sql = (
             f"SELECT DISTINCT {quoted(spelled)} AS v FROM {table}"
             f" WHERE {quoted(spelled)} IS NOT NULL ORDER BY v"
@@ -166,7 +166,7 @@ class _Ingest:
             data = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=(rows,))
             dictionary, values = None, None
             if plan.kind == CATEGORY:
-                dictionary = self._dictionary(item.table, plan, spelled)
+                dictionary = self._dictionary(item.table, spelled)
                 values = dictionary.to_numpy(zero_copy_only=False)
                 if values.dtype.kind not in "if":
                     values = values.astype(object)

@@ -152,16 +152,16 @@ class Network(nn.Module):
         parts: list[Any] = []
         for position, codes in zip(self.sketched, batch["bag_codes"], strict=True):
             table = self.events.vectors(position)
-            for weights in batch["bag_weights"]:
-                parts.append(
-                    functional.embedding_bag(
-                        codes,
-                        table,
-                        batch["bag_starts"],
-                        mode="sum",
-                        per_sample_weights=weights.to(table.dtype),
-                    )
+            parts += [
+                functional.embedding_bag(
+                    codes,
+                    table,
+                    batch["bag_starts"],
+                    mode="sum",
+                    per_sample_weights=weights.to(table.dtype),
                 )
+                for weights in batch["bag_weights"]
+            ]
         return torch.cat(parts, dim=-1)
 
     def _attributes(self, batch: Batch) -> torch.Tensor:
