@@ -219,7 +219,14 @@ def _engine_identity() -> dict[str, str]:
     }
 
 
-def write_manifest(output: Path, *, kind: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def write_manifest(
+    output: Path,
+    *,
+    kind: str,
+    metrics: Mapping[str, Any],
+    config: "Mapping[str, Any] | None" = None,
+    source_tables: "list[Any] | None" = None,
+) -> dict[str, Any]:
     """Write the manifest of an output directory whose library wrote none, and return it."""
     files = list_files(output)
     if not files:
@@ -233,8 +240,8 @@ def write_manifest(output: Path, *, kind: str, metrics: Mapping[str, Any]) -> di
         "engine": _engine_identity(),
         "created_at": datetime.now(timezone.utc).isoformat(),  # noqa: UP017 - images may hold Python 3.10
         "inputs": json.loads(os.environ.get(LINEAGE_INPUTS_VARIABLE, "{}")),  # noqa: TID251
-        "config": {},
-        "source_tables": [],
+        "config": dict(config or {}),
+        "source_tables": list(source_tables or []),
         "files": files,
         "data_version": data_version_of(files),
         "metrics": _plain(metrics),
@@ -244,13 +251,22 @@ def write_manifest(output: Path, *, kind: str, metrics: Mapping[str, Any]) -> di
     return manifest
 
 
+def read_origin(inner: "Path | None") -> dict[str, Any]:
+    """Return `config` and `source_tables` of the manifest a library left in *inner*, if any."""
+    path = None if inner is None else inner / LINEAGE_FILE
+    if path is None or not path.is_file():
+        return {}
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    return {name: manifest[name] for name in ("config", "source_tables") if name in manifest}
+
+
 def read_or_write_manifest(
-    output: Path, *, kind: str, metrics: Mapping[str, Any]
+    output: Path, *, kind: str, metrics: Mapping[str, Any], inner: "Path | None" = None
 ) -> dict[str, Any]:
     """Return the verified manifest of *output*, writing it first when the library did not."""
     path = output / LINEAGE_FILE
     if not path.is_file():
-        return write_manifest(output, kind=kind, metrics=metrics)
+        return write_manifest(output, kind=kind, metrics=metrics, **read_origin(inner))
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     verify_manifest(output, manifest)
     return manifest
@@ -307,16 +323,22 @@ class JobRun:
         self.send("heartbeat", {"step": self._last_step})
 
     def finish(
-        self, *, metrics: Mapping[str, float] | None = None, facts: Mapping[str, Any] | None = None
+        self,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        inner: Path | None = None,
     ) -> str:
         """Verify or write the manifest, report the materialization, and return the data version.
 
         Args:
             metrics: Final numbers of the run, shown as `metrics/<name>`.
             facts: Anything else worth recording; `row_count` also becomes `dagster/row_count`.
+            inner: Directory below the output where the library wrote a manifest of its own; the
+                output's manifest takes over that one's configuration and source tables.
         """
         root = self.output if not self.output.is_file() else self.output.parent
-        manifest = read_or_write_manifest(root, kind=self.kind, metrics=metrics or {})
+        manifest = read_or_write_manifest(root, kind=self.kind, metrics=metrics or {}, inner=inner)
         merged = {**manifest.get("metrics", {}), **(metrics or {})}
         if self._pipes is not None:
             self._pipes.report_asset_materialization(

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     with job_run(script="train", output=params.save_path) as job:
         if params.resume and (checkpoints / "lineage.json").is_file():
             logger.info("Resume: %s is complete, nothing to do", checkpoints)
-            job.finish()
+            job.finish(inner=checkpoints)
             return
         if (params.overwrite or params.resume) and params.save_path.exists():
             shutil.rmtree(params.save_path)
@@ -99,7 +99,11 @@ def main(arguments: list[str] | None = None) -> None:
             target_fn=scenario.target_fn,
         )
         module.fit(TrainingParams(**accepted(TrainingParams, fields)))
-        job.finish(metrics=evaluate(module, scenario), facts={"scenario": params.scenario.stem})
+        job.finish(
+            metrics=evaluate(module, scenario),
+            facts={"scenario": params.scenario.stem},
+            inner=checkpoints,
+        )
 
 
 if __name__ == "__main__":

@@ -151,6 +151,35 @@ def test_a_manifest_that_lies_is_refused(job_support, tmp_path, monkeypatch):
         job.finish()
 
 
+def test_the_manifest_takes_over_what_the_library_recorded(job_support, tmp_path, monkeypatch):
+    """An inner manifest gives the outer one its configuration and source tables."""
+    monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
+    inner = tmp_path / "checkpoints"
+    inner.mkdir()
+    (inner / "best_model.ckpt").write_bytes(b"abc")
+    known = {"config": {"data_sources": []}, "source_tables": [{"name": "T", "row_count": 3}]}
+    (inner / "lineage.json").write_text(json.dumps({"format": 1, "files": [], **known}))
+    with job_support.job_run(script="train", output=tmp_path) as job:
+        job.finish(inner=inner)
+    manifest = json.loads((tmp_path / "lineage.json").read_text())
+    assert {name: manifest[name] for name in known} == known
+    assert [f["path"] for f in manifest["files"]] == [
+        "checkpoints/best_model.ckpt",
+        "checkpoints/lineage.json",
+    ]
+
+
+def test_a_library_without_a_manifest_leaves_the_origin_empty(job_support, tmp_path, monkeypatch):
+    """A checkpoint directory without lineage.json gives empty fields, not an error."""
+    monkeypatch.delenv("DAGSTER_PIPES_CONTEXT", raising=False)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best_model.ckpt").write_bytes(b"abc")
+    with job_support.job_run(script="train", output=tmp_path) as job:
+        job.finish(inner=tmp_path / "checkpoints")
+    manifest = json.loads((tmp_path / "lineage.json").read_text())
+    assert (manifest["config"], manifest["source_tables"]) == ({}, [])
+
+
 @pytest.mark.parametrize(
     ("environment", "leader"),
     [({}, True), ({"SNOWFLAKE_JOB_INDEX": "1"}, False), ({"LOCAL_RANK": "1"}, False)],

@@ -105,7 +105,7 @@ def test_rows_without_entity_or_date_are_left_out(tmp_path):
 )
 def test_unusable_tables_fail_before_training(tmp_path, columns, source, error, message):
     """Each fault of a table is an error that names the source and what to change."""
-    columns = {k: pa.array(v, pa.string()) if not v else v for k, v in columns.items()}
+    columns = {k: v if v else pa.array(v, pa.string()) for k, v in columns.items()}
     path = write_events(tmp_path, **columns)
     with pytest.raises(error, match=message):
         build_store(parse_config(events_config(path, **source)), None)

@@ -48,7 +48,7 @@ class RowReader:
             column = store.table(field.owner).column(field.column)
             self._columns.append(column)
             if field.kind == CATEGORY:
-                self._lookups[position] = field.lookup(column.dictionary)
+                self._lookups[position] = field.lookup(column.distinct)
         self.categories = [i for i, f in enumerate(representation.fields) if f.kind == CATEGORY]
         self.numbers = [i for i, f in enumerate(representation.fields) if f.kind != CATEGORY]
         found = [representation.fields[i] for i in self.categories]
@@ -61,7 +61,7 @@ class RowReader:
         for field in self.representation.attributes:
             column = next(c for c in by_name[field.owner].columns if c.name == field.column)
             if field.kind == CATEGORY:
-                categories.append(field.lookup(column.dictionary)[column.raw(slice(None))])
+                categories.append(field.lookup(column.distinct)[column.raw(slice(None))])
             else:
                 numbers.append(squash(column.raw(slice(None)).astype(np.float64)))
         rows = self.store.num_entities

@@ -148,7 +148,7 @@ class _Ingest:
         found = self.connection.execute("SELECT __entity FROM entities ORDER BY __index")
         return found.fetchnumpy()["__entity"].astype(object)
 
-    def _dictionary(self, table: str, plan: ColumnPlan, spelled: str) -> pa.Array:
+    def _dictionary(self, table: str, spelled: str) -> pa.Array:
         sql = (
             f"SELECT DISTINCT {quoted(spelled)} AS v FROM {table}"
             f" WHERE {quoted(spelled)} IS NOT NULL ORDER BY v"
@@ -166,7 +166,7 @@ class _Ingest:
             data = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=(rows,))
             dictionary, values = None, None
             if plan.kind == CATEGORY:
-                dictionary = self._dictionary(item.table, plan, spelled)
+                dictionary = self._dictionary(item.table, spelled)
                 values = dictionary.to_numpy(zero_copy_only=False)
                 if values.dtype.kind not in "if":
                     values = values.astype(object)
@@ -187,7 +187,8 @@ class _Ingest:
                 column.data[at:upto] = _encoded(batch.column(position), column, dictionary)
             at = upto
         for column, _ in columns:
-            column.data.flush()
+            if isinstance(column.data, np.memmap):
+                column.data.flush()
 
     def _event_table(
         self, item: Landed, num_entities: int, joined: dict[str, Any], by_name: dict[str, Landed]
@@ -296,7 +297,7 @@ def _encoded(values: Any, column: Column, dictionary: Any) -> np.ndarray:
         limit = float(np.finfo(np.float32).max)
         numbers = np.where(np.isfinite(numbers), np.clip(numbers, -limit, limit), np.nan)
         return numbers.astype(np.float32)
-    found = pc.index_in(values, value_set=dictionary)
+    found = pc.call_function("index_in", [values], pc.SetLookupOptions(value_set=dictionary))
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
 
 

@@ -184,7 +184,6 @@ def _finish(
     table: str,
     columns: dict[str, str],
     seen: int,
-    start: int,
     stable_order: bool,
     facts: dict[str, Any],
 ) -> Landed:
@@ -293,7 +292,7 @@ def _land_parquet(
         ) from error
     _fix_lambda_types(connection, table, columns)
     facts = {"name": text, "last_altered": None}
-    return _finish(connection, source, table, columns, seen, start, True, facts)
+    return _finish(connection, source, table, columns, seen, True, facts)
 
 
 def _land_snowflake(
@@ -331,4 +330,4 @@ def _land_snowflake(
             ).fetchall()
             connection.unregister("__batch")
             seen += batch.num_rows
-        return _finish(connection, source, table, columns, seen, start, False, remote.facts())
+        return _finish(connection, source, table, columns, seen, False, remote.facts())

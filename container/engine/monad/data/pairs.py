@@ -32,7 +32,7 @@ class PairReader:
         self.num_items = field.size
         table = reader.store.table(field.owner)
         column = table.column(field.column)
-        lookup = field.lookup(column.dictionary)
+        lookup = field.lookup(column.distinct)
         times = np.asarray(table.times)
         order = np.argsort(times, kind="stable")
         self._times = times[order]

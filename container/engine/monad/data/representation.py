@@ -119,9 +119,11 @@ def fit_representation(
     fields = []
     for table in store.tables:
         rows = np.flatnonzero(np.asarray(table.times) <= training_end)
-        for column in table.columns:
-            if column.modelled:
-                fields.append(_fit_field(table.name, column, rows, limits, seed))
+        fields += [
+            _fit_field(table.name, column, rows, limits, seed)
+            for column in table.columns
+            if column.modelled
+        ]
     attributes = [
         _fit_field(source.name, column, _entities_seen(store, training_end), limits, seed)
         for source in store.attributes

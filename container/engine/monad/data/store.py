@@ -44,12 +44,17 @@ class Column:
         found = np.asarray(self.data[np.maximum(index, 0)])
         return np.where(index >= 0, found, -1 if self.kind == CATEGORY else np.nan)
 
+    @property
+    def distinct(self) -> np.ndarray:
+        """The distinct values of a CATEGORY column, in code order."""
+        assert self.dictionary is not None
+        return self.dictionary
+
     @cached_property
     def _decoded(self) -> np.ndarray:
-        assert self.dictionary is not None
-        if self.dictionary.dtype == object:
-            return np.append(self.dictionary, [None])
-        return self.dictionary
+        if self.distinct.dtype == object:
+            return np.concatenate([self.distinct, np.array([None], dtype=object)])
+        return self.distinct
 
     def values(self, rows: Any) -> np.ndarray:
         """Return the values as the source has them."""
@@ -64,8 +69,7 @@ class Column:
     @cached_property
     def code_of(self) -> dict[str, int]:
         """Map each value, as text, to its code."""
-        assert self.dictionary is not None
-        return {str(value): code for code, value in enumerate(self.dictionary.tolist())}
+        return {str(value): code for code, value in enumerate(self.distinct.tolist())}
 
 
 class Table:

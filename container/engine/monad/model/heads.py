@@ -11,7 +11,7 @@ from torch.nn import functional
 from monad.data.batches import Batch
 from monad.data.pairs import ITEM_FEATURES, PAIR_FEATURES
 from monad.data.representation import FIRST
-from monad.model.layers import mlp
+from monad.model.layers import last_linear, mlp
 from monad.model.network import Network
 from monad.tasks import RegressionTask, Task
 
@@ -51,7 +51,7 @@ class ScoreHead(Head):
         share = np.clip(targets.mean(axis=0), 1e-3, 1 - 1e-3)
         prior = np.log(share) if self.kind == "multiclass" else np.log(share / (1 - share))
         with torch.no_grad():
-            self.score[-1].bias.copy_(torch.from_numpy(prior.astype(np.float32)))
+            last_linear(self.score).bias.copy_(torch.from_numpy(prior.astype(np.float32)))
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return logits (B, C)."""
@@ -77,6 +77,11 @@ class AmountHead(Head):
     The median of the distribution is the best guess in absolute error, also where most targets
     are zero; the mean is the best in squared error. Bins come from training targets.
     """
+
+    edges: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    mean: torch.Tensor
 
     def __init__(self, task: RegressionTask, width: int, dropout: float) -> None:
         super().__init__()
@@ -115,7 +120,9 @@ class AmountHead(Head):
             counts = np.bincount(which, minlength=_REGRESSION_BINS)
             prior[k] = np.log((counts + 0.1) / (counts.sum() + 0.1 * _REGRESSION_BINS))
         with torch.no_grad():
-            self.score[-1].bias.copy_(torch.from_numpy(prior.reshape(-1).astype(np.float32)))
+            last_linear(self.score).bias.copy_(
+                torch.from_numpy(prior.reshape(-1).astype(np.float32))
+            )
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return the scores of every bin (B, targets, bins)."""
@@ -172,14 +179,14 @@ class ItemHead(Head):
             self.base_linear.weight.zero_()
             self.base_linear.weight[0, 1] = 2.0  # last 30 days
             self.pair_linear.weight.copy_(torch.tensor([_MOST_BOUGHT]))
-            for last in (self.base[-1], self.pair_score[-1]):
+            for last in (last_linear(self.base), last_linear(self.pair_score)):
                 last.weight.mul_(0.1)
                 last.bias.zero_()
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return a score for every item (B, N)."""
         _, summary = network(batch)
-        table = network.events.tables[self.item_position].weight
+        table = network.events.vectors(self.item_position)
         features = batch["item_features"]
         scores = self.scale * (self.query(summary) @ table.T) + self.bias
         scores = scores + (self.base(features) + self.base_linear(features)).squeeze(-1)

@@ -57,6 +57,9 @@ class Block(nn.Module):
 class PiecewiseLinear(nn.Module):
     """Encode numbers by their place between quantile edges, with bits for zero and missing."""
 
+    low: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, edges: torch.Tensor) -> None:
         super().__init__()
         low, high = edges[..., :-1], edges[..., 1:]
@@ -71,6 +74,13 @@ class PiecewiseLinear(nn.Module):
         inside = (clean[..., None] - self.low) * self.scale
         bits = torch.stack([(clean == 0) & ~missing, missing], dim=-1).to(inside.dtype)
         return torch.cat([inside.clamp(0, 1) * ~missing[..., None], bits], dim=-1)
+
+
+def last_linear(layers: nn.Sequential) -> nn.Linear:
+    """Return the last layer of a perceptron."""
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    return last
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:

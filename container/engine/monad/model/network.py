@@ -53,6 +53,12 @@ class EventEncoder(nn.Module):
             nn.init.normal_(table.weight, std=width**-0.5)
         self.norm = nn.LayerNorm(width)
 
+    def vectors(self, position: int) -> torch.Tensor:
+        """Return the embedding vectors of a categorical field's values."""
+        table = self.tables[position]
+        assert isinstance(table, nn.Embedding)
+        return table.weight
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
         x = self.source(batch["source"]) + self.weekday(batch["weekday"]) + self.hour(batch["hour"])
@@ -67,6 +73,9 @@ class EventEncoder(nn.Module):
 
 class Network(nn.Module):
     """Trunk, sketch, aggregates and attributes, fused into one summary per row."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, representation: Representation, size: Size) -> None:
         super().__init__()
@@ -142,17 +151,17 @@ class Network(nn.Module):
             return batch["aggregates"].new_zeros(rows, self.bag[0].in_features)
         parts: list[Any] = []
         for position, codes in zip(self.sketched, batch["bag_codes"], strict=True):
-            table = self.events.tables[position].weight
-            for weights in batch["bag_weights"]:
-                parts.append(
-                    functional.embedding_bag(
-                        codes,
-                        table,
-                        batch["bag_starts"],
-                        mode="sum",
-                        per_sample_weights=weights.to(table.dtype),
-                    )
+            table = self.events.vectors(position)
+            parts += [
+                functional.embedding_bag(
+                    codes,
+                    table,
+                    batch["bag_starts"],
+                    mode="sum",
+                    per_sample_weights=weights.to(table.dtype),
                 )
+                for weights in batch["bag_weights"]
+            ]
         return torch.cat(parts, dim=-1)
 
     def _attributes(self, batch: Batch) -> torch.Tensor:

@@ -7,7 +7,7 @@ belongs to the history and never to the future.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from monad.config.time_range import to_timestamp
 from monad.errors import nearest
 from monad.targets.group_by import EventsGroupBy
 from monad.targets.values import ColumnValues
+
+Side = Literal["left", "right"]
 
 
 class EventTable(Protocol):
@@ -141,7 +143,7 @@ class DataSourceEvents:
     groupby = groupBy
     group_by = groupBy
 
-    def between(self, start: float, end: float, side: str = "right") -> "DataSourceEvents":
+    def between(self, start: float, end: float, side: Side = "right") -> "DataSourceEvents":
         """Return the events of `(start, end]`, or of `[start, end)` with side "left"."""
         times = self.timestamps
         low = int(np.searchsorted(times, start, side=side))
@@ -203,6 +205,6 @@ class Events:
         low, high = _interval(start, interval)
         return self.between(low, high)
 
-    def between(self, start: float, end: float, side: str = "right") -> "Events":
+    def between(self, start: float, end: float, side: Side = "right") -> "Events":
         """Limit every source to `(start, end]`, or to `[start, end)` with side "left"."""
         return Events({k: v.between(start, end, side) for k, v in self._sources.items()})

@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset
 
 from monad.config.params import TrainingParams
@@ -143,35 +143,39 @@ class _Watch(Callback):
         self._begun = 0.0
         self.most_threads = torch.get_num_threads()
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
-        self._calibrate(module)
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._calibrate(pl_module)
 
     def _calibrate(self, module: Any) -> None:
         if module.plan.deadline is not None and module.device.type == "cpu":
             calibrate_threads(self.most_threads)
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         torch.set_num_threads(self.most_threads)
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
         self._begun = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
         self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
         self.losses.append(float(outputs["loss"].detach()))
-        plan = module.plan
+        plan = pl_module.plan
         if plan.deadline is not None:
-            expected = max(module.validation_seconds, self.step_seconds * module.validation_steps)
+            expected = max(
+                pl_module.validation_seconds, self.step_seconds * pl_module.validation_steps
+            )
             reserve = (
                 1.2 * expected + 1.5 * self.step_seconds + 0.02 * (plan.deadline - plan.started)
             )
             if now + reserve >= plan.deadline:
                 trainer.should_stop = True
         if now - self.last_report >= _REPORT_SECONDS:
-            self._report(module, now)
+            self._report(pl_module, now)
 
     def _report(self, module: Any, now: float) -> None:
         plan, done = module.plan, module.progress()
@@ -247,7 +251,7 @@ def run_trainer(
     if params.early_stopping is not None and validation is not None:
         stopping = params.early_stopping
         callbacks.append(
-            lightning.callbacks.EarlyStopping(
+            EarlyStopping(
                 monitor=monitor[0],
                 mode=monitor[1],
                 patience=stopping.patience,

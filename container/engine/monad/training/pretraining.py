@@ -31,6 +31,8 @@ _GAP_EDGES = (0.5, 3.0, 5.0, 6.5, 7.3, 8.0, 9.0, 9.6, 10.4, 11.2)  # log minutes
 class PretrainHeads(nn.Module):
     """Predictions of the next event's fields, of its time gap, and of future counts."""
 
+    gap_edges: torch.Tensor
+
     def __init__(self, representation: Representation, network: Network) -> None:
         super().__init__()
         width = network.size.width
@@ -64,7 +66,7 @@ class PretrainHeads(nn.Module):
         x = states[rows, at]
         total = x.sum() * 0.0
         for query, bias, k in zip(self.queries, self.biases, self.predicted, strict=True):
-            table = network.events.tables[k].weight
+            table = network.events.vectors(k)
             weight = 1.0 if k == self.largest else 0.25
             loss = _softmax_loss(query(x), table, bias, batch["codes"][k][rows, at + 1])
             total = total + weight * loss
