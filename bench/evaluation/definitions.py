@@ -39,6 +39,7 @@ class Task:
         k: Length of a recommendation list.
         filter_seen: Items of the history may not be recommended (leave-one-out only).
         leave_one_out: The split is each entity's last event and not a time.
+        given_buyers: The population is given as those who buy in the window (RelBench does so).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task:
     k: int = 12
     filter_seen: bool = False
     leave_one_out: bool = False
+    given_buyers: bool = False
 
 
 CHURN_30 = Task("churn", "binary", 30, active_days=90)
@@ -58,7 +60,7 @@ ITEMS_30 = Task("items", "recommendation", 30, active_days=90)
 # RelBench rel-hm: 7-day windows.
 USER_CHURN = Task("user-churn", "binary", 7, active_days=7)
 ITEM_SALES = Task("item-sales", "regression", 7, active_days=None, view="item")
-USER_ITEM_PURCHASE = Task("user-item-purchase", "recommendation", 7, active_days=None)
+USER_ITEM_PURCHASE = Task("user-item-purchase", "recommendation", 7, given_buyers=True)
 
 LEAVE_ONE_OUT = Task("next-item", "recommendation", 0, k=10, filter_seen=True, leave_one_out=True)
 
@@ -144,8 +146,30 @@ class Problem:
 
 def build_problem(dataset: str, log: EventLog, task: Task, cutoff: int) -> Problem:
     """Return the problem of *task* at *cutoff*; nothing after the cut-off is inside."""
-    seen = (log.by_item() if task.view == "item" else log).until(cutoff)
-    return Problem(dataset, task, seen, cutoff, population(seen, task, cutoff))
+    viewed = log.by_item() if task.view == "item" else log
+    seen = viewed.until(cutoff)
+    who = population(seen, task, cutoff)
+    if task.given_buyers:
+        buyers = np.unique(viewed.between(cutoff, cutoff + task.horizon_days * DAY).entity)
+        who = buyers[buyers < seen.num_entities].astype(np.int64)
+    return Problem(dataset, task, seen, cutoff, who)
+
+
+def leave_one_out(dataset: str, log: EventLog, task: Task = LEAVE_ONE_OUT) -> tuple[Problem, Examples]:
+    """Return the problem of each entity's last event, and the answers.
+
+    The last event is the last in time; among equal times, the last in file order.
+    """
+    last = np.zeros(len(log), bool)
+    place = np.full(log.num_entities, -1, np.int64)
+    place[log.entity] = np.arange(len(log))
+    count = np.bincount(log.entity, minlength=log.num_entities)
+    last[place[count > 1]] = True
+    rest, held = log.select(~last), log.select(last)
+    who = np.sort(held.entity).astype(np.int64)
+    pairs = np.stack([np.searchsorted(who, held.entity), held.item.astype(np.int64)], axis=1)
+    problem = Problem(dataset, task, rest, int(rest.time[-1]), who)
+    return problem, Examples(problem.cutoff, who, bought=pairs[np.argsort(pairs[:, 0])])
 
 
 def truth(log: EventLog, problem: Problem) -> Examples:

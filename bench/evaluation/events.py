@@ -31,6 +31,7 @@ class EventLog:
         entity_attributes: Codes into `labels` for each entity, -1 when unknown.
         item_attributes: Codes into `labels` for each item, -1 when unknown.
         closed_catalogue: The items come from a table of their own, so unsold ones are known too.
+        closed_entities: The same for entities.
     """
 
     entity: np.ndarray
@@ -47,6 +48,7 @@ class EventLog:
     entity_attributes: dict[str, np.ndarray] = field(default_factory=dict)
     item_attributes: dict[str, np.ndarray] = field(default_factory=dict)
     closed_catalogue: bool = False
+    closed_entities: bool = False
 
     def __len__(self) -> int:
         return len(self.time)
@@ -86,8 +88,8 @@ class EventLog:
     def until(self, cutoff: int) -> "EventLog":
         """Return what was known at *cutoff*: events with `time <= cutoff` and ids seen in them."""
         known = self.select(slice(0, self.position(cutoff)))
-        num_entities = int(known.entity.max(initial=-1)) + 1
-        num_items = self.num_items if self.closed_catalogue else int(known.item.max(initial=-1)) + 1
+        num_entities = self._known(known.entity, self.num_entities, self.closed_entities)
+        num_items = self._known(known.item, self.num_items, self.closed_catalogue)
         return replace(
             known,
             end=min(self.end, cutoff),
@@ -96,6 +98,11 @@ class EventLog:
             entity_attributes={n: v[:num_entities] for n, v in self.entity_attributes.items()},
             item_attributes={n: v[:num_items] for n, v in self.item_attributes.items()},
         )
+
+    @staticmethod
+    def _known(codes: np.ndarray, total: int, closed: bool) -> int:
+        """Return how many ids are known from *codes*, or from their own table."""
+        return total if closed else int(codes.max(initial=-1)) + 1
 
     def between(self, after: int, until: int) -> "EventLog":
         """Return the events with `after < time <= until`, with the same codes."""
@@ -111,6 +118,8 @@ class EventLog:
             item_ids=self.entity_ids,
             entity_attributes=self.item_attributes,
             item_attributes=self.entity_attributes,
+            closed_catalogue=self.closed_entities,
+            closed_entities=self.closed_catalogue,
         )
 
 
@@ -139,15 +148,18 @@ def build_log(
     numeric: dict[str, Any] | None = None,
     category: dict[str, Any] | None = None,
     catalogue: Iterable[Any] = (),
+    entities: Iterable[Any] = (),
     end: int | None = None,
 ) -> EventLog:
     """Sort columns by time (ties in the order given) and encode their ids.
 
-    A category value of NaN or None gets the code -1.
+    A category value of NaN or None gets the code -1. *catalogue* and *entities* are the ids of
+    dimension tables: known from the start, whether they appear in an event or not.
     """
+    catalogue, entities = list(catalogue), list(entities)
     order = np.argsort(np.asarray(time, np.int64), kind="stable")
     when = np.asarray(time, np.int64)[order]
-    entity_code, entity_ids = encode(np.asarray(entity, object)[order])
+    entity_code, entity_ids = encode(np.asarray(entity, object)[order], entities)
     item_code, item_ids = encode(np.asarray(item, object)[order], catalogue)
     source = np.asarray(basket, object)[order] if basket is not None else _daily(entity_code, when)
     money = np.zeros(len(when)) if amount is None else np.asarray(amount, np.float64)[order]
@@ -166,7 +178,8 @@ def build_log(
         numeric={n: np.asarray(v, np.float64)[order] for n, v in (numeric or {}).items()},
         category=codes,
         labels=labels,
-        closed_catalogue=bool(len(list(catalogue))),
+        closed_catalogue=bool(catalogue),
+        closed_entities=bool(entities),
     )
 
 

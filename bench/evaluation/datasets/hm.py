@@ -71,8 +71,11 @@ def load(folder: Path, *, since: str | None = "2019-09-07") -> EventLog:
     if since is not None:
         kept = when >= timestamp(since)
         frame, when = frame[kept], when[kept]
-    found = find(folder, "articles")
-    articles = read(found, ("article_id", *ARTICLE_COLUMNS)) if found else None
+    articles, customers = None, ()
+    if found := find(folder, "articles"):
+        articles = read(found, ("article_id", *ARTICLE_COLUMNS))
+    if found := find(folder, "customers"):
+        customers = read(found, ("customer_id",))["customer_id"]
     log = build_log(
         entity=frame["customer_id"].to_numpy(object),
         item=frame["article_id"].astype(str).to_numpy(object),
@@ -80,6 +83,7 @@ def load(folder: Path, *, since: str | None = "2019-09-07") -> EventLog:
         amount=frame["price"],
         category={"sales_channel": frame["sales_channel_id"].astype(str).to_numpy(object)},
         catalogue=() if articles is None else articles["article_id"].astype(str),
+        entities=customers,
         end=int(when.max()) + DAY - 1,
     )
     if articles is not None:

@@ -14,6 +14,7 @@ class Popularity:
     kinds = ("recommendation",)
     environment = "peers"
     seeded = False
+    leave_one_out = True
 
     def predict(self, problem: Problem, effort: Effort) -> Prediction:
         """Return the popular items."""
