@@ -67,8 +67,18 @@ class Past:
         )
 
 
-def aggregate(log: EventLog, entity: np.ndarray, cutoff: int) -> Aggregates:
-    """Return the aggregates of *entity* (codes) at *cutoff*, from events with `time <= cutoff`."""
+def aggregate(
+    log: EventLog, entity: np.ndarray, cutoff: int, vocabulary: EventLog | None = None
+) -> Aggregates:
+    """Return the aggregates of *entity* (codes) at *cutoff*, from events with `time <= cutoff`.
+
+    Args:
+        log: Events; those after the timestamp are cut off.
+        entity: Codes of the rows.
+        cutoff: The timestamp.
+        vocabulary: Events that decide which categories and price bands get a column, so that rows
+            of several timestamps can be stacked; by default those up to *cutoff*.
+    """
     known = log.select(slice(0, log.position(cutoff)))
     place = np.full(log.num_entities, -1, np.int64)
     place[entity] = np.arange(len(entity))
@@ -79,7 +89,7 @@ def aggregate(log: EventLog, entity: np.ndarray, cutoff: int) -> Aggregates:
     _windows(past, table)
     _baskets(past, table)
     _series(past, table)
-    _shares(past, known, table)
+    _shares(past, known if vocabulary is None else vocabulary, table)
     _popularity(past, known, table)
     _calendar(known, table, cutoff)
     for name, codes in log.entity_attributes.items():
@@ -231,7 +241,7 @@ def _series(past: Past, table: Table) -> None:
         table.add(f"{name}_days_decayed", visits @ decay)
 
 
-def _shares(past: Past, known: EventLog, table: Table) -> None:
+def _shares(past: Past, vocabulary: EventLog, table: Table) -> None:
     """Add shares of week days, hours, price bands and the commonest categories."""
     log = past.log
     lines = past.count(slice(None))
@@ -239,17 +249,17 @@ def _shares(past: Past, known: EventLog, table: Table) -> None:
     for index in range(7):
         table.add(f"share_weekday_{index}", ratio(past.count(day == index), lines))
     hour = (log.time % DAY) // (3 * 3600)
-    if len(np.unique(hour)) > 1:
+    if len(np.unique(vocabulary.time % DAY)) > 1:
         for index in range(8):
             table.add(f"share_hour_{index}", ratio(past.count(hour == index), lines))
-    price = known.numeric.get("unit_price", known.amount)
+    price = vocabulary.numeric.get("unit_price", vocabulary.amount)
     edges = np.quantile(price, np.linspace(0, 1, 9)[1:-1]) if len(price) else np.zeros(7)
     band = np.searchsorted(edges, log.numeric.get("unit_price", log.amount))
     for index in range(8):
         table.add(f"share_price_{index}", ratio(past.count(band == index), lines))
-    events = {f"category_{n}": (v, known.category[n]) for n, v in log.category.items()}
+    events = {f"category_{n}": (v, vocabulary.category[n]) for n, v in log.category.items()}
     for name, values in log.item_attributes.items():
-        events[f"item_{name}"] = (values[log.item], values[known.item])
+        events[f"item_{name}"] = (values[log.item], values[vocabulary.item])
     for name, (codes, everyone) in events.items():
         popular = np.argsort(-np.bincount(everyone + 1), kind="stable")[:MAX_SHARES]
         for code in popular:

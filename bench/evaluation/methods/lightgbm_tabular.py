@@ -40,7 +40,7 @@ class Examples:
         """Return aggregates and labels at *cutoff*."""
         if cutoff not in self.made:
             found = self.problem.examples(cutoff)
-            table = aggregate(self.problem.log, found.entity, cutoff)
+            table = aggregate(self.problem.log, found.entity, cutoff, self.problem.log)
             self.made[cutoff] = (table, found.target)
         return self.made[cutoff]
 
@@ -157,7 +157,7 @@ class LightGBMTabular:
         rows = examples.rows(
             problem.validation_cutoff, step_days=best["step_days"], limit=best["timestamps"]
         )
-        table = aggregate(problem.log, problem.population, problem.cutoff)
+        table = aggregate(problem.log, problem.population, problem.cutoff, problem.log)
         answers = []
         for bag in range(QUICK_BAGS if effort.quick else BAGS):
             booster = lgb.train(
