@@ -138,7 +138,7 @@ class LightGBMTabular:
             MAX_ROUNDS,
             valid_sets=[valid],
             feval=evaluate,
-            callbacks=[lgb.early_stopping(60, first_metric_only=True, verbose=False)],
+            callbacks=[lgb.early_stopping(40, first_metric_only=True, verbose=False)],
         )
         value = next(iter(booster.best_score["valid_0"].values()))
         return (-value if kind == "binary" else value), booster.best_iteration, chosen
