@@ -176,7 +176,9 @@ def _snowflake_parameters(env: Mapping[str, str]) -> dict[str, str]:
     found = {key: env[name] for key, name in _SNOWFLAKE_ENV.items() if env.get(name)}
     missing = [_SNOWFLAKE_ENV[key] for key in ("account", "user") if key not in found]
     if not any(key in found for key in ("password", "private_key_path", "authenticator")):
-        missing.append("SNOWFLAKE_PRIVATE_KEY_PATH (or SNOWFLAKE_PASSWORD, SNOWFLAKE_AUTHENTICATOR)")
+        missing.append(
+            "SNOWFLAKE_PRIVATE_KEY_PATH (or SNOWFLAKE_PASSWORD, SNOWFLAKE_AUTHENTICATOR)"
+        )
     if missing:
         raise ConfigError(
             problem(

@@ -422,6 +422,17 @@ def _heartbeats(run: JobRun, interval_seconds: float) -> Iterator[None]:
         thread.join(timeout=5)
 
 
+def _closing(pipes_context: Any) -> Callable[..., None]:
+    def close(kind: Any, error: Any, traceback: Any) -> None:
+        # sys.exit() and sys.exit(0) end a script well; only other exits are reported.
+        if kind is SystemExit and error.code in (0, None):
+            pipes_context.close()
+        else:
+            pipes_context.__exit__(kind, error, traceback)
+
+    return close
+
+
 @contextlib.contextmanager
 def job_run(*, script: str, output: "Path | str", kind: "str | None" = None) -> Iterator[JobRun]:
     """Open the session of one script execution; close it with the exception when one is raised.
@@ -434,7 +445,7 @@ def job_run(*, script: str, output: "Path | str", kind: "str | None" = None) -> 
     with contextlib.ExitStack() as stack:
         pipes_context = _open_pipes()
         if pipes_context is not None:
-            stack.enter_context(pipes_context)
+            stack.push(_closing(pipes_context))
             inputs = pipes_context.extras.get("inputs")
             if inputs is not None:
                 os.environ[LINEAGE_INPUTS_VARIABLE] = json.dumps(inputs)  # noqa: TID251

@@ -14,7 +14,8 @@ import dagster as dg
 from monad_dagster.assets.image_build import BuildContext, read_build_context, write_oci_layout
 from monad_dagster.assets.keys import GROUP_ENVIRONMENT, IMAGE
 from monad_dagster.errors import ImageError, problem
-from monad_dagster.pipes.client import PipesSPCSClient
+from monad_dagster.pipes.client import PipesSPCSClient, query_tag
+from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.image_repository import ImageRepository
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ def build_image_asset(settings: "Settings") -> dg.AssetsDefinition:
         started = time.time()
         build_context = read_build_context(settings.container_dir, base_image=settings.base_image)
         tag = image_tag(settings, build_context)
-        with spcs.open_session({"asset": "image", "run_id": context.run_id}) as session:
-            repository = ImageRepository(session, spcs.image_repository_name)
+        with spcs.session(query_tag=query_tag(context)) as session:
+            repository = ImageRepository(
+                session,
+                QualifiedName(settings.database, settings.schema, settings.image_repository),
+            )
             digest, builder = push_image(settings, repository, build_context, tag)
             registered = repository.digest_of(settings.image_name, tag)
         if registered != digest:

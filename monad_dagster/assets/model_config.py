@@ -76,7 +76,9 @@ def read_model_config(path: Path, variables: Mapping[str, str]) -> ModelConfig:
         document = yaml.safe_load(raw)
     except yaml.YAMLError as error:
         raise ConfigError(
-            problem(f"{path.name} is not valid YAML", " ".join(str(error).split()), "Correct the file")
+            problem(
+                f"{path.name} is not valid YAML", " ".join(str(error).split()), "Correct the file"
+            )
         ) from error
     if not isinstance(document, dict):
         raise _error(path, "the top level", f"is a {type(document).__name__}", "Make it a mapping")

@@ -50,9 +50,7 @@ def check_sources(session: Session, config: ModelConfig) -> tuple[TableFacts, ..
     return facts
 
 
-def read_table_facts(
-    session: Session, tables: Sequence[SourceTable]
-) -> tuple[TableFacts, ...]:
+def read_table_facts(session: Session, tables: Sequence[SourceTable]) -> tuple[TableFacts, ...]:
     """Read row count and change time of each table."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for database, schema in sorted({(table.database, table.schema) for table in tables}):

@@ -34,7 +34,9 @@ def build_schedules(scenarios: dg.StaticPartitionsDefinition) -> list[dg.Schedul
         trained = context.instance.get_materialized_partitions(SCENARIO_CHECKPOINT)
         ready = [name for name in scenarios.get_partition_keys() if name in trained]
         if not ready:
-            yield dg.SkipReason("No scenario has a checkpoint. Materialize scenario_checkpoint first.")
+            yield dg.SkipReason(
+                "No scenario has a checkpoint. Materialize scenario_checkpoint first."
+            )
         day = context.scheduled_execution_time.date().isoformat()
         for name in ready:
             yield dg.RunRequest(run_key=f"{day}-{name}", partition_key=name)

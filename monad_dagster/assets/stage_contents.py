@@ -24,7 +24,7 @@ from monad_dagster.assets.keys import (
 )
 from monad_dagster.assets.scenarios import ScenarioFile, check_scenario, discover_scenarios
 from monad_dagster.errors import ConfigError, StageError, problem
-from monad_dagster.pipes.client import PipesSPCSClient
+from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.stage import StageClient
 
@@ -97,7 +97,9 @@ def collect_contents(settings: "Settings") -> Contents:
         )
     if not settings.fm_config.is_file():
         raise ConfigError(
-            problem("The foundation-model config does not exist", f"looked for {settings.fm_config}")
+            problem(
+                "The foundation-model config does not exist", f"looked for {settings.fm_config}"
+            )
         )
     scenarios = discover_scenarios(settings.scenarios)
     for scenario in scenarios:
@@ -171,13 +173,15 @@ def build_stage_contents(
     ) -> Iterator[dg.MaterializeResult]:
         started = time.time()
         contents = collect_contents(settings)
-        with spcs.open_session({"asset": "stage_contents", "run_id": context.run_id}) as session:
+        with spcs.session(query_tag=query_tag(context)) as session:
             uploaded = upload_contents(StageClient(session), spcs.stage_root, contents)
         context.log.info(f"Uploaded {len(uploaded)} of {len(contents.files)} files")
         for scenario in contents.scenarios:
             context.log_event(
                 dg.AssetObservation(
-                    SCENARIO_FILE, partition=scenario.name, tags={_DATA_VERSION_TAG: scenario.sha256}
+                    SCENARIO_FILE,
+                    partition=scenario.name,
+                    tags={_DATA_VERSION_TAG: scenario.sha256},
                 )
             )
         metadata = {
@@ -220,7 +224,9 @@ def _results(
             )
         else:
             context.log_event(
-                dg.AssetMaterialization(key, tags={_DATA_VERSION_TAG: version}, metadata=dict(shown))
+                dg.AssetMaterialization(
+                    key, tags={_DATA_VERSION_TAG: version}, metadata=dict(shown)
+                )
             )
 
 

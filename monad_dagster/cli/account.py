@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from monad_dagster.cli import context as ctx
-from monad_dagster.cli.output import EXIT_REFUSED, fail, note, print_json, print_table, reports_errors, step
+from monad_dagster.cli.output import (
+    EXIT_REFUSED,
+    fail,
+    note,
+    print_json,
+    print_table,
+    reports_errors,
+    step,
+)
 from monad_dagster.errors import ConfigError, ImageError, problem
 from monad_dagster.settings import Settings, default_container_dir
 
@@ -83,7 +91,12 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(
             [
-                {"check": f.check, "ok": f.ok, "observed": f.observed, "repair": [s.text for s in f.repair]}
+                {
+                    "check": f.check,
+                    "ok": f.ok,
+                    "observed": f.observed,
+                    "repair": [s.text for s in f.repair],
+                }
                 for f in findings
             ]
         )
@@ -97,7 +110,9 @@ def doctor(as_json: bool) -> None:
                 click.echo(f"{statement.text};")
     failed = [finding for finding in findings if not finding.ok]
     if failed:
-        fail(f"{len(failed)} of {len(findings)} checks fail; run the statements above.", EXIT_REFUSED)
+        fail(
+            f"{len(failed)} of {len(findings)} checks fail; run the statements above.", EXIT_REFUSED
+        )
 
 
 @click.command()
@@ -146,4 +161,6 @@ def init(directory: Path) -> None:
         dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("__pycache__", "*.pyc"),
     )
-    note(f"Copied to {directory}. Use it with: export MONAD_CONTAINER_DIR={json.dumps(str(directory.absolute()))}")
+    note(
+        f"Copied to {directory}. Use it with: export MONAD_CONTAINER_DIR={json.dumps(str(directory.absolute()))}"
+    )

@@ -27,7 +27,9 @@ _MAX_ROWS_PER_FILE = 2_000_000
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of CSV or Parquet files.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder of CSV or Parquet files."
+)
 @click.option("--database", help="Target database (default: MONAD_DATA_DATABASE).")
 @click.option("--schema", help="Target schema (default: MONAD_DATA_SCHEMA).")
 @reports_errors
@@ -49,23 +51,26 @@ def load(data: Path, database: str | None, schema: str | None) -> None:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--customers", default=20_000, show_default=True)
 @click.option("--transactions", default=500_000, show_default=True)
-@click.option("--articles", type=int, help="Default: scaled to the number of transactions.")
-@click.option("--seed", default=7, show_default=True)
+@click.option("--articles", type=int, help="Default: scaled to the number of customers.")
+@click.option("--seed", type=int, help="Default: the seed of make pipeline.")
 @reports_errors
-def sample(output: Path, customers: int, transactions: int, articles: int | None, seed: int) -> None:
+def sample(
+    output: Path, customers: int, transactions: int, articles: int | None, seed: int | None
+) -> None:
     """Generate H&M-shaped sample data as Parquet files.
 
     Example: monad-dagster sample ./sample --customers 1371980 --transactions 31800000
     """
-    from monad_dagster.sample_data import generate_sample
+    from monad_dagster.sample_data.generate import DEFAULT_SEED, generate_sample
 
-    with step(f"Generating {transactions:,} transactions of {customers:,} customers"):
+    with step(f"Generating {transactions:,} transactions of {customers:,} customers") as detail:
         generate_sample(
             output,
             num_customers=customers,
             num_transactions=transactions,
             num_articles=articles,
-            seed=seed,
+            seed=DEFAULT_SEED if seed is None else seed,
+            progress=lambda done, total: detail(f"{done:,} of {total:,} rows"),
         )
     note(f"Sample data in {output}")
 

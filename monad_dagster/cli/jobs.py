@@ -37,7 +37,9 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table((row.values() for row in rows), ["job service", "status", "compute pool", "created on"])  # type: ignore[misc]
+        print_table(
+            (row.values() for row in rows), ["job service", "status", "compute pool", "created on"]
+        )  # type: ignore[misc]
 
 
 @click.command()
@@ -54,7 +56,9 @@ def logs(job_service: str, instance: int, lines: int) -> None:
 
     settings = ctx.current_settings()
     with ctx.open_session(settings) as session:
-        for line in fetch_log_lines(session, _name(settings, job_service), instance=instance, limit=lines):
+        for line in fetch_log_lines(
+            session, _name(settings, job_service), instance=instance, limit=lines
+        ):
             click.echo(line)
 
 
@@ -77,7 +81,9 @@ def cancel(job_service: str) -> None:
 
 
 @click.command()
-@click.argument("asset", type=click.Choice(["foundation_model", "scenario_checkpoint", "predictions"]))
+@click.argument(
+    "asset", type=click.Choice(["foundation_model", "scenario_checkpoint", "predictions"])
+)
 @click.option("--scenario", default="churn", show_default=True)
 @click.option("--documented", is_flag=True, help="Print the specification of the documented page.")
 @reports_errors

@@ -17,7 +17,9 @@ def local_group() -> None:
 
 
 @local_group.command()
-@click.option("--port", default=0, help="Port on 127.0.0.1; 0 keeps the last one or picks a free one.")
+@click.option(
+    "--port", default=0, help="Port on 127.0.0.1; 0 keeps the last one or picks a free one."
+)
 @reports_errors
 def start(port: int) -> None:
     """Start the account unless it already answers.
@@ -76,7 +78,9 @@ def reset() -> None:
 
 
 @local_group.command()
-@click.option("--user", default=ctx.PIPELINE_USER, show_default=True, help="ADMIN or MONAD_PIPELINE.")
+@click.option(
+    "--user", default=ctx.PIPELINE_USER, show_default=True, help="ADMIN or MONAD_PIPELINE."
+)
 @click.option("--show-password", is_flag=True, help="Print the generated password too.")
 @click.option("--toml", "as_toml", is_flag=True, help="Print a connections.toml section.")
 @reports_errors

@@ -71,7 +71,9 @@ def print_table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> None:
         max([len(header), *(len(row[i]) for row in texts)]) for i, header in enumerate(headers)
     ]
     for line in [list(headers), ["-" * width for width in widths], *texts]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def print_json(value: Any) -> None:

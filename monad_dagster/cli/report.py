@@ -32,7 +32,9 @@ def report(scenario: str, as_json: bool) -> None:
         print_report(settings, scenario)
 
 
-def print_report(settings: Settings, scenario: str, *, elapsed_seconds: float | None = None) -> None:
+def print_report(
+    settings: Settings, scenario: str, *, elapsed_seconds: float | None = None
+) -> None:
     """Print what the latest materializations of *scenario* are."""
     rows = collect(settings, scenario)
     click.echo()
@@ -105,7 +107,9 @@ def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
         duration_seconds=run_seconds
         if run_seconds is not None
         else (records[0].timestamp - started if started else metadata.get("duration_seconds")),
-        metrics={k.removeprefix("metrics/"): v for k, v in metadata.items() if k.startswith("metrics/")},
+        metrics={
+            k.removeprefix("metrics/"): v for k, v in metadata.items() if k.startswith("metrics/")
+        },
         preview=_preview(metadata.get("preview")),
         rows=metadata.get("dagster/row_count"),
     )
@@ -114,10 +118,16 @@ def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
 
 def _print_metrics(row: dict[str, Any]) -> None:
     """Print the numbers of one asset, each beside its naive baseline when it has one."""
-    shown = {name: value for name, value in row["metrics"].items() if isinstance(value, int | float)}
+    shown = {
+        name: value for name, value in row["metrics"].items() if isinstance(value, int | float)
+    }
     if not shown:
         return
-    baselines = {name.removeprefix("baseline_"): v for name, v in shown.items() if name.startswith("baseline_")}
+    baselines = {
+        name.removeprefix("baseline_"): v
+        for name, v in shown.items()
+        if name.startswith("baseline_")
+    }
     lines = []
     for name, value in sorted(shown.items()):
         if name.startswith("baseline_"):

@@ -29,13 +29,23 @@ run_monitoring:
 
 
 @click.command()
-@click.option("--scenario", default="churn", show_default=True, help="Scenario to train and predict.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of CSV or Parquet files to load.")
+@click.option(
+    "--scenario", default="churn", show_default=True, help="Scenario to train and predict."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder of CSV or Parquet files to load."
+)
 @click.option("--config", type=click.Path(path_type=Path), help="Foundation-model YAML.")
 @click.option("--scenarios", type=click.Path(path_type=Path), help="Folder of scenario files.")
-@click.option("--database", help="Database the tables are in (default: HM_KAGGLE, or the folder's name).")
-@click.option("--customers", default=20_000, show_default=True, help="Customers in the sample data.")
-@click.option("--transactions", default=500_000, show_default=True, help="Transactions in the sample data.")
+@click.option(
+    "--database", help="Database the tables are in (default: HM_KAGGLE, or the folder's name)."
+)
+@click.option(
+    "--customers", default=20_000, show_default=True, help="Customers in the sample data."
+)
+@click.option(
+    "--transactions", default=500_000, show_default=True, help="Transactions in the sample data."
+)
 @click.option("--select", default="*", show_default=True, help="Asset selection.")
 @click.option("--verbose", is_flag=True, help="Show every line of the run log.")
 @reports_errors
@@ -91,7 +101,18 @@ def ui(port: int) -> None:
         ctx.local_account(settings).start()
     write_dagster_yaml(settings)
     note(f"Dagster UI on http://localhost:{port}")
-    command = [sys.executable, "-m", "dagster", "dev", "-m", DEFINITIONS, "-h", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        DEFINITIONS,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     raise SystemExit(subprocess.call(command, env=child_environment(settings, {})))
 
 

@@ -63,6 +63,8 @@ class Account:
         self.routes: list[BaseRoute] = []
         self.address: tuple[str, int] = ("127.0.0.1", 0)
         self.sessions: dict[int, Session] = {}
+        # Called with (database, schema or None) before what they hold is dropped.
+        self.drop_hooks: list[Callable[[str, str | None], None]] = []
         self.blob_secret = secrets.token_urlsafe(32)
         self._open_hooks: list[Callable[[], None]] = []
         self._close_hooks: list[Callable[[], None]] = []

@@ -62,6 +62,8 @@ def _create_system_database(account: "Account") -> None:
             "SCHEMA", schema, "ACCOUNTADMIN", database="SNOWFLAKE", properties={"SYSTEM": True}
         )
         catalog.grant("USAGE", "SCHEMA", schema, "PUBLIC", database="SNOWFLAKE")
+    for kind, name in (("TABLE", "EVENTS"), ("VIEW", "EVENTS_VIEW")):
+        catalog.create(kind, name, "ACCOUNTADMIN", database="SNOWFLAKE", schema="TELEMETRY")
 
 
 def _ensure_user(account: "Account", user: str, password: str) -> None:

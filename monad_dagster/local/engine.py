@@ -142,6 +142,18 @@ class Engine:
             (database, schema, name),
         )
 
+    def session_columns(
+        self, session: "Session", key: tuple[str, str, str]
+    ) -> list[tuple[Any, ...]]:
+        """Return the columns of a session's temporary table."""
+        return self.run(
+            session,
+            "SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns()"
+            " WHERE table_name=? AND (database_name='temp' OR (database_name=? AND schema_name=?))"
+            " ORDER BY column_index",
+            (key[2], key[0], key[1]),
+        )
+
     def append_events(self, rows: Sequence[Sequence[Any]]) -> None:
         """Append rows of the 13 event table columns; objects are given as JSON text."""
         if not rows:

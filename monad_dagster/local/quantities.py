@@ -85,5 +85,10 @@ def format_cpu(cores: float) -> str:
     return _number(cores)
 
 
+def format_flag(value: object) -> str:
+    """Return a flag as SHOW prints it."""
+    return "true" if value else "false"
+
+
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else str(round(value, 6))

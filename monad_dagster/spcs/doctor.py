@@ -8,7 +8,7 @@ cost, is looked up among the role's grants.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from monad_dagster.errors import MonadDagsterError, SnowflakeError
+from monad_dagster.errors import ConnectionFailedError, MonadDagsterError, SnowflakeError
 from monad_dagster.spcs import sql, sql_setup
 from monad_dagster.spcs.account_setup import AccountLayout, data_grant_statements
 from monad_dagster.spcs.connection import Session
@@ -48,6 +48,8 @@ class _Doctor:
         """Run *probe*, which returns what it saw or raises."""
         try:
             self.findings.append(Finding(name, True, probe()))
+        except ConnectionFailedError:
+            raise
         except MonadDagsterError as error:
             self.findings.append(Finding(name, False, str(error), repair()))
 

@@ -56,6 +56,8 @@ def test_scenarios_follow_the_config_when_it_has_its_own(tmp_path):
     """A config with a scenario folder of its name uses that folder."""
     (tmp_path / "scenarios" / "online_retail").mkdir(parents=True)
     common = {"MONAD_CONTAINER_DIR": str(tmp_path)}
-    own = load_settings(common | {"MONAD_CONFIG_FILE": str(tmp_path / "configs/online_retail.yaml")})
+    own = load_settings(
+        common | {"MONAD_CONFIG_FILE": str(tmp_path / "configs/online_retail.yaml")}
+    )
     assert own.scenarios == tmp_path / "scenarios" / "online_retail"
     assert load_settings(common).scenarios == tmp_path / "scenarios"

@@ -12,7 +12,10 @@ VARIABLES = {"SNOWFLAKE_DATABASE": "HM_KAGGLE", "SNOWFLAKE_SCHEMA": "PUBLIC"}
 def _document() -> dict:
     location = {
         "database_type": "snowflake",
-        "connection_params": {"database": "${SNOWFLAKE_DATABASE}", "db_schema": "${SNOWFLAKE_SCHEMA}"},
+        "connection_params": {
+            "database": "${SNOWFLAKE_DATABASE}",
+            "db_schema": "${SNOWFLAKE_SCHEMA}",
+        },
         "table_name": "transactions",
     }
     return {
@@ -55,12 +58,18 @@ def test_a_parquet_source_gives_no_table(tmp_path):
     ("change", "message"),
     [
         (lambda d: d.pop("data_params"), "data_params is required"),
-        (lambda d: d.update(data_source=d.pop("data_sources")), "Rename data_source to data_sources"),
+        (
+            lambda d: d.update(data_source=d.pop("data_sources")),
+            "Rename data_source to data_sources",
+        ),
         (lambda d: d["data_params"].clear(), "data_params.data_start_date is required"),
         (lambda d: d["data_params"].update(data_start_date="soon"), "data_start_date is 'soon'"),
         (lambda d: d["data_sources"][0].pop("date_column"), r"data_sources\[0\].date_column.name"),
         (lambda d: d["data_sources"][0].update(type="events"), "is 'events'"),
-        (lambda d: d["data_sources"][0].pop("main_entity_column"), "main_entity_column is required"),
+        (
+            lambda d: d["data_sources"][0].pop("main_entity_column"),
+            "main_entity_column is required",
+        ),
         (
             lambda d: d["data_sources"][0]["data_location"].update(table_name="${NOPE}"),
             r"\$\{NOPE\}, which the job service does not have",

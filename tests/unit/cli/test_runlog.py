@@ -25,5 +25,8 @@ def test_bookkeeping_is_left_to_the_log_file():
 def test_warnings_keep_their_level_and_container_lines_pass():
     """A warning says that it is one; lines of the container are shown as they are."""
     shown = RunLogFilter()
-    assert shown.render(f"{PREFIX} - WARNING - {IDS} - Pool is full\n") == "19:12:06 WARNING Pool is full"
+    assert (
+        shown.render(f"{PREFIX} - WARNING - {IDS} - Pool is full\n")
+        == "19:12:06 WARNING Pool is full"
+    )
     assert shown.render("epoch 1 loss 0.5\n") == "epoch 1 loss 0.5"

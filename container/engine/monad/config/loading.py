@@ -1,0 +1,252 @@
+"""Read `fm_config.yaml` into the schema's dataclasses.
+
+A misspelt required key is an error that names the path to it; an unknown key elsewhere is one
+warning that names the nearest known key; a field without effect warns too.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from monad.config import environment
+from monad.config.params import training_params_from_mapping
+from monad.config.schema import (
+    ATTRIBUTE,
+    COLUMN_TYPES,
+    ENTITY_ATTRIBUTE,
+    EVENT,
+    DataLoaderParams,
+    DataLocation,
+    DataParams,
+    DataSource,
+    DateColumn,
+    FoundationModelConfig,
+    JoinedDataSource,
+    MemoryConstrainingParams,
+    QueryOptimization,
+    Split,
+    SqlLambda,
+)
+from monad.config.time_range import to_timestamp
+from monad.errors import ConfigError, nearest, problem
+
+logger = logging.getLogger("monad.fit")
+Made = TypeVar("Made")
+
+_BLOCKS = (
+    "data_sources",
+    "data_params",
+    "data_loader_params",
+    "training_params",
+    "memory_constraining_params",
+    "query_optimization",
+    "calibration_params",
+)
+_NO_EFFECT = {
+    "data_params": ("features_path",),
+    "data_loader_params": ("num_workers", "pin_memory"),
+    "data_sources[]": ("shared_entities",),
+}
+_DATES = (
+    "data_start_date",
+    "training_end_date",
+    "validation_start_date",
+    "validation_end_date",
+    "test_start_date",
+    "test_end_date",
+    "training_and_validation_end",
+)
+
+
+def load_config(path: Path | str) -> FoundationModelConfig:
+    """Read and check one YAML file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(
+            problem("The configuration file does not exist", f"path {path}", "Check --config")
+        )
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(problem(f"{path.name} is not valid YAML", str(error))) from error
+    return parse_config(raw, path.name)
+
+
+def parse_config(raw: Any, where: str = "fm_config.yaml") -> FoundationModelConfig:
+    """Check a configuration given as plain values; *where* begins every path in messages."""
+    raw = _mapping(raw, where)
+    _warn_unknown(raw, _BLOCKS, where)
+    sources = _require(raw, "data_sources", where, _BLOCKS)
+    if not isinstance(sources, list) or not sources:
+        raise ConfigError(
+            problem(f"{where}: data_sources must be a list", do="Add at least one event source")
+        )
+    parsed = [_source(item, f"{where}: data_sources[{i}]") for i, item in enumerate(sources)]
+    _check_sources(parsed, where)
+    params = _data_params(_require(raw, "data_params", where, _BLOCKS), f"{where}: data_params")
+    training = dict(_mapping(raw.get("training_params") or {}, f"{where}: training_params"))
+    training_params_from_mapping(training, f"{where}: training_params")
+    return FoundationModelConfig(
+        data_sources=parsed,
+        data_params=params,
+        data_loader_params=_optional(raw, "data_loader_params", DataLoaderParams, where),
+        training_params=training,
+        memory_constraining_params=_optional(
+            raw, "memory_constraining_params", MemoryConstrainingParams, where
+        ),
+        query_optimization=_optional(raw, "query_optimization", QueryOptimization, where),
+        calibration_params=_calibration(raw, where),
+        raw=dict(raw),
+    )
+
+
+def _mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            problem(f"{path} must be a mapping of keys to values", f"got {type(value).__name__}")
+        )
+    return value
+
+
+def _require(values: Mapping[str, Any], key: str, path: str, known: Any) -> Any:
+    if values.get(key) is None:
+        others = [name for name in values if name not in known]
+        hint = nearest(key, others) if others else f"Add `{key}`"
+        separator = ": " if path.endswith((".yaml", ".yml")) else "."
+        raise ConfigError(problem(f"{path}{separator}{key} is required", do=hint))
+    return values[key]
+
+
+def _warn_unknown(values: Mapping[str, Any], known: Any, path: str) -> None:
+    for key in values:
+        if key not in known:
+            logger.warning("%s: unknown key `%s` is ignored; %s", path, key, nearest(key, known))
+
+
+def _build(kind: type[Made], values: Mapping[str, Any], path: str) -> Made:
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    _warn_unknown(values, known, path)
+    return kind(**{key: value for key, value in values.items() if key in known})
+
+
+def _optional(raw: Mapping[str, Any], block: str, kind: type[Made], where: str) -> Made:
+    path = f"{where}: {block}"
+    values = _mapping(raw.get(block) or {}, path)
+    for name in _NO_EFFECT.get(block, ()):
+        if values.get(name):
+            logger.warning("%s.%s is accepted but has no effect in this engine", path, name)
+    return _build(kind, values, path)
+
+
+def _calibration(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    values = dict(_mapping(raw.get("calibration_params") or {}, f"{where}: calibration_params"))
+    if values:
+        logger.warning("%s: calibration_params is accepted but has no effect in this engine", where)
+    return values
+
+
+def _source(raw: Any, path: str) -> DataSource:
+    values = _mapping(raw, path)
+    known = [f.name for f in dataclasses.fields(DataSource)]
+    kind = _require(values, "type", path, known)
+    name = _require(values, "name", path, known)
+    if kind not in (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE):
+        kinds = (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE)
+        raise ConfigError(problem(f"{path}.type is `{kind}`", do=nearest(str(kind), kinds)))
+    if kind in (EVENT, ENTITY_ATTRIBUTE):
+        _require(values, "main_entity_column", path, known)
+    made = dict(values)
+    made["data_location"] = _location(_require(values, "data_location", path, known), path)
+    if kind == EVENT:
+        date = _mapping(_require(values, "date_column", path, known), f"{path}.date_column")
+        _require(date, "name", f"{path}.date_column", ("name", "format"))
+        made["date_column"] = _build(DateColumn, date, f"{path}.date_column")
+    if values.get("allowed_columns") and values.get("disallowed_columns"):
+        raise ConfigError(
+            problem(
+                f"{path}: allowed_columns and disallowed_columns are mutually exclusive",
+                do="Keep one of them",
+            )
+        )
+    made["joined_data_sources"] = [
+        JoinedDataSource(**_pairs(item, ("name", "join_on"), f"{path}.joined_data_sources[{i}]"))
+        for i, item in enumerate(values.get("joined_data_sources") or [])
+    ]
+    made["sql_lambdas"] = [
+        SqlLambda(**_pairs(item, ("alias", "expression"), f"{path}.sql_lambdas[{i}]"))
+        for i, item in enumerate(values.get("sql_lambdas") or [])
+    ]
+    overrides = dict(values.get("column_type_overrides") or {})
+    for column, wanted in overrides.items():
+        if wanted not in COLUMN_TYPES:
+            raise ConfigError(
+                problem(
+                    f"{path}.column_type_overrides.{column} is `{wanted}`",
+                    do=nearest(str(wanted), COLUMN_TYPES),
+                )
+            )
+    made["column_type_overrides"] = overrides
+    if values.get("shared_entities"):
+        logger.warning("%s (%s): shared_entities has no effect in this engine", path, name)
+    return _build(DataSource, made, path)
+
+
+def _pairs(raw: Any, keys: tuple[str, ...], path: str) -> dict[str, Any]:
+    values = _mapping(raw, path)
+    _warn_unknown(values, keys, path)
+    return {key: _require(values, key, path, keys) for key in keys}
+
+
+def _location(raw: Any, path: str) -> DataLocation:
+    path = f"{path}.data_location"
+    values = _mapping(raw, path)
+    known = [f.name for f in dataclasses.fields(DataLocation)]
+    _require(values, "database_type", path, known)
+    return _build(DataLocation, values, path)
+
+
+def _check_sources(sources: list[DataSource], where: str) -> None:
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(problem(f"{where}: data source name `{name}` is used twice"))
+    if not any(source.type == EVENT for source in sources):
+        raise ConfigError(problem(f"{where}: no source of type `event`", do="Add one"))
+    attributes = {source.name for source in sources if source.type == ATTRIBUTE}
+    for source in sources:
+        for joined in source.joined_data_sources:
+            if joined.name not in attributes:
+                raise ConfigError(
+                    problem(
+                        f"{where}: source {source.name} joins `{joined.name}`",
+                        "no source of type `attribute` has that name",
+                        nearest(joined.name, attributes),
+                    )
+                )
+
+
+def _data_params(raw: Any, path: str) -> DataParams:
+    values = dict(_mapping(raw, path))
+    known = [f.name for f in dataclasses.fields(DataParams)]
+    _require(values, "data_start_date", path, known)
+    if values.get("features_path"):
+        logger.warning("%s.features_path is accepted but has no effect in this engine", path)
+    split = _mapping(values.pop("split", None) or {}, f"{path}.split")
+    values["split"] = _build(Split, split, f"{path}.split")
+    stamps = {}
+    for key in _DATES:
+        if values.get(key) is not None:
+            if isinstance(values[key], str):
+                values[key] = environment.substitute(values[key], f"{path}.{key}")
+            stamps[key] = to_timestamp(values[key], f"{path}.{key}")
+    ordered = [(key, stamps[key]) for key in _DATES[:6] if key in stamps]
+    for (left, a), (right, b) in zip(ordered, ordered[1:], strict=False):
+        if a > b:
+            raise ConfigError(
+                problem(f"{path}: {right} lies before {left}", f"{values[right]} < {values[left]}")
+            )
+    return _build(DataParams, values, path)

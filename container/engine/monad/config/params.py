@@ -1,0 +1,206 @@
+"""`TrainingParams`, `TestingParams` and the small types they use.
+
+Documented names and defaults; `time_budget_seconds`, `batch_size` and `seed` are this engine's
+own. `given` remembers which fields the caller set, because a time budget may only adapt others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from monad.config.schema import DataLocation
+from monad.errors import ConfigError, nearest, problem
+
+
+class OutputType(str, Enum):
+    """What predictions hold: decoded values (probabilities, amounts, item ids) or raw scores."""
+
+    DECODED = "decoded"
+    RAW = "raw"
+
+
+class MetricMonitoringMode(str, Enum):
+    """Whether the monitored metric is better when small or when large."""
+
+    MIN = "min"
+    MAX = "max"
+
+
+@dataclass
+class EarlyStopping:
+    """Stop when the monitored metric has not improved for `patience` validations."""
+
+    patience: int = 3
+    min_delta: float = 0.0
+
+
+@dataclass
+class MetricParams:
+    """A metric to compute by its alias, with keyword arguments of its own."""
+
+    alias: str
+    metric_name: str | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CustomMetric:
+    """A metric given as a function of `(predictions, targets)` numpy arrays."""
+
+    alias: str
+    function: Callable[[Any, Any], float]
+
+
+@dataclass
+class EntityIds:
+    """The main entities to use: a list of ids, or a text file with one id a line."""
+
+    ids: Iterable[str] | None = None
+    file: str | Path | None = None
+
+    def resolve(self) -> list[str]:
+        """Return the ids as text."""
+        if (self.ids is None) == (self.file is None):
+            raise ConfigError(
+                problem("entity_ids needs exactly one source", do="Give either ids or file")
+            )
+        if self.ids is not None:
+            return [str(item) for item in self.ids]
+        path = Path(str(self.file))
+        if not path.is_file():
+            raise ConfigError(problem("entity_ids.file does not exist", f"path {path}"))
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+
+class _RemembersGiven:
+    """Record the names of the fields that the caller passed."""
+
+    given: frozenset[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_RemembersGiven":
+        made = super().__new__(cls)
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        made.given = frozenset(names[: len(args)]) | frozenset(kwargs)
+        return made
+
+
+@dataclass
+class TrainingParams(_RemembersGiven):
+    """How to train, with the documented fields and defaults.
+
+    With `time_budget_seconds`, every field that was not given adapts to the data, the device
+    and the budget; a field that was given is honoured exactly.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 0.0001
+    check_val_every_n_steps: int | None = None
+    check_val_every_n_epochs: int | None = 1
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+    loss: Callable[..., Any] | None = None
+    checkpoint_dir: str | Path | None = None
+    metric_to_monitor: str | None = None
+    metric_monitoring_mode: MetricMonitoringMode | str | None = None
+    gradient_clip_val: float | None = None
+    checkpoint_every_n_steps: int | None = None
+    early_stopping: EarlyStopping | None = None
+    precision: str | int | None = None
+    devices: list[int] | int | str = "auto"
+    accelerator: str = "gpu"
+    strategy: str | None = None
+    metrics: list[MetricParams | CustomMetric] = field(default_factory=list)
+    top_k: int | None = None
+    predictions_threshold: float | None = None
+    entity_ids: EntityIds | None = None
+    callbacks: list[Any] = field(default_factory=list)
+    time_budget_seconds: float | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_exclusive(self.top_k, self.predictions_threshold)
+        for name in ("epochs", "learning_rate", "time_budget_seconds", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(problem(f"{name} must be positive", f"got {value}"))
+        if isinstance(self.early_stopping, Mapping):
+            self.early_stopping = EarlyStopping(**self.early_stopping)
+        if isinstance(self.metric_monitoring_mode, str):
+            self.metric_monitoring_mode = MetricMonitoringMode(self.metric_monitoring_mode)
+        if self.strategy is not None and str(self.strategy).startswith("fsdp:"):
+            raise ConfigError(
+                problem(
+                    f"strategy `{self.strategy}` is not built in this engine",
+                    do="Use null, ddp or fsdp",
+                )
+            )
+
+    def merged(self, other: "TrainingParams") -> "TrainingParams":
+        """Return a copy in which the fields given in *other* win."""
+        values = {name: getattr(self, name) for name in self.given}
+        values.update({name: getattr(other, name) for name in other.given})
+        return TrainingParams(**values)
+
+
+@dataclass
+class TestingParams(_RemembersGiven):
+    """How to test or predict, with the documented fields and defaults."""
+
+    __test__ = False  # keep pytest from collecting the class
+
+    output_type: OutputType | str
+    local_save_location: str | Path | None = None
+    remote_save_location: DataLocation | None = None
+    limit_test_batches: int | None = None
+    precision: str | int = 32
+    prediction_date: datetime | None = None
+    devices: list[int] | int | str = 1
+    accelerator: str = "gpu"
+    strategy: str | None = None
+    metrics: list[MetricParams | CustomMetric] = field(default_factory=list)
+    top_k: int | None = None
+    predictions_threshold: float | None = None
+    entity_ids: EntityIds | None = None
+    callbacks: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_exclusive(self.top_k, self.predictions_threshold)
+        self.output_type = OutputType(self.output_type)
+        if self.local_save_location is not None:
+            self.local_save_location = Path(self.local_save_location)
+            if self.local_save_location.suffix != ".tsv":
+                raise ConfigError(
+                    problem(
+                        "local_save_location must end in .tsv",
+                        f"got {self.local_save_location}",
+                        f"Use {self.local_save_location}.tsv or a file in that directory",
+                    )
+                )
+
+
+def _check_exclusive(top_k: int | None, threshold: float | None) -> None:
+    if top_k is not None and threshold is not None:
+        raise ConfigError(
+            problem(
+                "top_k and predictions_threshold are mutually exclusive",
+                f"got top_k={top_k} and predictions_threshold={threshold}",
+                "Give one of them",
+            )
+        )
+
+
+def training_params_from_mapping(values: Mapping[str, Any], path: str) -> TrainingParams:
+    """Build `TrainingParams` from YAML; an unknown key is an error with the nearest name."""
+    known = {f.name for f in fields(TrainingParams)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(problem(f"{path}.{key} is not a known field", nearest(key, known)))
+    try:
+        return TrainingParams(**values)
+    except TypeError as error:
+        raise ConfigError(problem(f"{path} has a value of the wrong type", str(error))) from error

@@ -1,0 +1,56 @@
+"""`TimeRange` and `DataMode`, which name and bound the splits."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import Enum
+from typing import Any
+
+from monad.errors import ConfigError, problem
+
+DAY_SECONDS = 86_400
+
+
+class DataMode(str, Enum):
+    """The split a row belongs to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """An inclusive range of dates; either end may be open."""
+
+    start_date: datetime | date | str | None = None
+    end_date: datetime | date | str | None = None
+
+
+def to_timestamp(value: datetime | date | str | float, path: str = "date") -> int:
+    """Return *value* as UTC seconds; dates are midnight, naive datetimes are UTC."""
+    if isinstance(value, (int, float)):
+        return int(value)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ConfigError(
+                problem(f"{path} is not a date", f"got `{value}`", "Write it like 2020-09-15")
+            ) from error
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return int(value.timestamp())
+
+
+def end_of(value: Any, path: str = "date") -> int:
+    """Return the last second of a date, or the exact second of a datetime with a time."""
+    stamp = to_timestamp(value, path)
+    return stamp + DAY_SECONDS - 1 if stamp % DAY_SECONDS == 0 else stamp
+
+
+def before(value: Any, path: str = "date") -> int:
+    """Return the last second before a date: the split point of a range that starts there."""
+    return to_timestamp(value, path) - 1

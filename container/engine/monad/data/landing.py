@@ -1,0 +1,332 @@
+"""Land one source in the scratch database: select, filter, rename and normalise its columns.
+
+Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE; event time becomes
+`__time` in whole UTC seconds (rounded up), the main entity `__entity` as text. Dates other than
+the event time and nested values are left out, as documented.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from monad.config import environment
+from monad.config.schema import EVENT, DataSource
+from monad.data import snowflake
+from monad.errors import ConfigError, DataError, NotBuiltError, nearest, problem
+
+logger = logging.getLogger("monad.fit")
+
+TEXT, INTEGER, REAL = "VARCHAR", "BIGINT", "DOUBLE"
+_INTEGERS = {
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "HUGEINT",
+    "UHUGEINT",
+}
+_REALS = {"FLOAT", "DOUBLE", "REAL"}
+_OTHER_DATABASES = ("bigquery", "databricks", "hive", "clickhouse", "synapse")
+
+
+@dataclasses.dataclass
+class Landed:
+    """A source in the scratch database.
+
+    Attributes:
+        table: Name of its table there.
+        columns: Its columns beside `__entity` and `__time`, with their normalised type.
+        stable_order: True when the row order of the source is meaningful.
+    """
+
+    source: DataSource
+    table: str
+    columns: dict[str, str]
+    rows: int
+    stable_order: bool
+    facts: dict[str, Any]
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def land(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    needed: list[str],
+    start: int,
+) -> Landed:
+    """Read *source* into *table*; *needed* names columns that must be kept for joins."""
+    kind = source.data_location.database_type
+    if kind == "parquet":
+        return _land_parquet(connection, source, table, needed, start)
+    if kind == "snowflake":
+        return _land_snowflake(connection, source, table, needed, start)
+    if kind in _OTHER_DATABASES:
+        raise NotBuiltError(
+            problem(
+                f"Data source {source.name} uses database_type `{kind}`",
+                "this engine reads parquet and snowflake",
+                "Export the table to Parquet, or use a licensed image",
+            )
+        )
+    known = ("parquet", "snowflake", *_OTHER_DATABASES)
+    raise ConfigError(
+        problem(
+            f"Data source {source.name} uses database_type `{kind}`", do=nearest(str(kind), known)
+        )
+    )
+
+
+def resolve(source: DataSource, wanted: str, columns: list[str], key: str) -> str:
+    """Return the table's spelling of a column that the configuration names."""
+    for name in columns:
+        if name.lower() == wanted.lower():
+            return name
+    table = source.data_location.table_name or source.data_location.connection_params.get("path")
+    raise DataError(
+        problem(
+            f"Column `{wanted}` does not exist in data source {source.name} ({table})",
+            nearest(wanted, columns),
+            f"Fix {key} of data source {source.name} in the configuration",
+        )
+    )
+
+
+def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) -> list[str]:
+    """Apply allowed_columns and disallowed_columns; join keys always stay."""
+    for name in source.allowed_columns or source.disallowed_columns or []:
+        resolve(source, name, columns, "allowed_columns or disallowed_columns")
+    allowed = {name.lower() for name in source.allowed_columns or columns}
+    denied = {name.lower() for name in source.disallowed_columns or []}
+    kept = {name.lower() for name in needed}
+    return [n for n in columns if n.lower() in kept or (n.lower() in allowed - denied)]
+
+
+def _normalised(name: str, kind: str) -> tuple[str, str] | None:
+    """Return the SQL and the type of a column, or None when it is left out."""
+    base = kind.split("(", maxsplit=1)[0].strip().upper()
+    column = quoted(name)
+    if base == "BOOLEAN" or base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
+        return f"CAST({column} AS VARCHAR)", TEXT
+    if base in _INTEGERS or (base == "DECIMAL" and kind.replace(" ", "").endswith(",0)")):
+        return f"TRY_CAST({column} AS BIGINT)", INTEGER
+    if base in _REALS or base == "DECIMAL":
+        return f"CAST({column} AS DOUBLE)", REAL
+    return None
+
+
+def _time_sql(source: DataSource, name: str, kind: str) -> str:
+    assert source.date_column is not None
+    column, base = quoted(name), kind.split("(", maxsplit=1)[0].strip().upper()
+    pattern = (source.date_column.format or "").replace("'", "''")
+    if base.startswith("TIMESTAMP") or base == "DATE":
+        value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
+    elif base == "VARCHAR":
+        value = (
+            f"coalesce(try_strptime({column}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
+            if pattern
+            else f"TRY_CAST({column} AS TIMESTAMP)"
+        )
+    elif pattern:
+        value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
+    else:
+        scaled = f"CASE WHEN {column} > 100000000000 THEN {column} / 1000.0 ELSE {column} END"
+        return f"CAST(ceil({scaled}) AS BIGINT)"
+    return f"CAST(ceil(epoch({value})) AS BIGINT)"
+
+
+def _select(
+    source: DataSource, types: dict[str, str], needed: list[str], kept: list[str], lambdas: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Return SELECT expressions and the normalised columns of *kept*."""
+    names = list(types)
+    expressions, columns, reserved = [], {}, set()
+    if source.main_entity_column:
+        entity = resolve(source, source.main_entity_column, names, "main_entity_column")
+        expressions.append(f"CAST({quoted(entity)} AS VARCHAR) AS __entity")
+        reserved.add(entity)
+    if source.type == EVENT and source.date_column:
+        date = resolve(source, source.date_column.name, names, "date_column.name")
+        expressions.append(f"{_time_sql(source, date, types[date])} AS __time")
+        reserved.add(date)
+    for name in kept:
+        if name in reserved and name.lower() not in {n.lower() for n in needed}:
+            continue
+        made = _normalised(name, types[name])
+        if made is None:
+            logger.info(
+                "Column %s.%s of type %s is not a model input", source.name, name, types[name]
+            )
+            continue
+        expressions.append(f"{made[0]} AS {quoted(name)}")
+        columns[name] = made[1]
+    if lambdas:
+        for item in source.sql_lambdas:
+            expressions.append(f"({item.expression}) AS {quoted(item.alias)}")
+            columns[item.alias] = ""  # the type is read from the landed table
+    return expressions, columns
+
+
+def _finish(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    columns: dict[str, str],
+    seen: int,
+    start: int,
+    stable_order: bool,
+    facts: dict[str, Any],
+) -> Landed:
+    """Check what was landed and log what was left out."""
+    if seen == 0:
+        raise DataError(
+            problem(
+                f"Data source {source.name} is empty",
+                f"0 rows in {facts.get('name')}"
+                + (f" where {source.where_condition}" if source.where_condition else ""),
+                "Load the table, or fix where_condition",
+            )
+        )
+    rows = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+    if rows == 0:
+        fmt = source.date_column.format if source.date_column else None
+        raise DataError(
+            problem(
+                f"Data source {source.name} has no usable row",
+                f"{seen} rows, all without an entity id, without a readable date"
+                f" (format {fmt}) or before data_start_date",
+                "Check main_entity_column, date_column.format and data_params.data_start_date",
+            )
+        )
+    if rows < seen:
+        logger.info(
+            "Data source %s: %d of %d rows left out (no entity id, unreadable date, or before"
+            " data_start_date)",
+            source.name,
+            seen - rows,
+            seen,
+        )
+    facts["row_count"] = seen
+    return Landed(source, table, columns, rows, stable_order, facts)
+
+
+def _filters(source: DataSource, start: int) -> str:
+    tests = ["__entity IS NOT NULL"] if source.main_entity_column else []
+    if source.type == EVENT:
+        tests.append(f"__time >= {start}")
+    return " WHERE " + " AND ".join(tests) if tests else ""
+
+
+def _fix_lambda_types(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str]
+) -> None:
+    described = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {table}").fetchall()}
+    for name, kind in list(columns.items()):
+        if kind:
+            continue
+        made = _normalised(name, described[name])
+        if made is None:
+            del columns[name]
+            continue
+        connection.execute(f"ALTER TABLE {table} ALTER {quoted(name)} TYPE {made[1]}")
+        columns[name] = made[1]
+
+
+def _land_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    needed: list[str],
+    start: int,
+) -> Landed:
+    params = source.data_location.connection_params
+    if not params.get("path"):
+        raise ConfigError(
+            problem(f"Data source {source.name}: data_location.connection_params.path is required")
+        )
+    text = environment.substitute(str(params["path"]), f"{source.name}.connection_params.path")
+    path = Path(text)
+    if path.is_dir():
+        text = str(path / "**" / "*.parquet")
+    for key, value in (params.get("config_overrides") or {}).items():
+        connection.execute(f"SET {key} = '{value}'")
+    relation = f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
+    try:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    except duckdb.Error as error:
+        raise DataError(
+            problem(
+                f"Data source {source.name} cannot be read",
+                str(error).splitlines()[0],
+                f"Check the path {text}",
+            )
+        ) from error
+    types = {row[0]: row[1] for row in described}
+    kept = chosen_columns(source, list(types), needed)
+    expressions, columns = _select(source, types, needed, kept, lambdas=True)
+    where = f" WHERE {source.where_condition}" if source.where_condition else ""
+    try:
+        seen = connection.execute(f"SELECT count(*) FROM {relation}{where}").fetchall()[0][0]
+        connection.execute(
+            f"CREATE TABLE {table} AS SELECT * FROM (SELECT {', '.join(expressions)}"
+            f" FROM {relation}{where}){_filters(source, start)}"
+        )
+    except duckdb.Error as error:
+        raise DataError(
+            problem(
+                f"Data source {source.name} cannot be queried",
+                str(error).splitlines()[0],
+                "Check where_condition and sql_lambdas",
+                f"path {text}",
+            )
+        ) from error
+    _fix_lambda_types(connection, table, columns)
+    facts = {"name": text, "last_altered": None}
+    return _finish(connection, source, table, columns, seen, start, True, facts)
+
+
+def _land_snowflake(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    needed: list[str],
+    start: int,
+) -> Landed:
+    with snowflake.SnowflakeTable(source) as remote:
+        names = remote.column_names()
+        if source.main_entity_column:
+            resolve(source, source.main_entity_column, names, "main_entity_column")
+        if source.date_column:
+            resolve(source, source.date_column.name, names, "date_column.name")
+        reserved = [source.main_entity_column or "", getattr(source.date_column, "name", "")]
+        wanted = chosen_columns(source, names, [*needed, *reserved])
+        kept = chosen_columns(source, names, needed) + [x.alias for x in source.sql_lambdas]
+        columns: dict[str, str] = {}
+        seen = 0
+        for batch in remote.batches(wanted):
+            connection.register("__batch", batch)
+            described = connection.execute("DESCRIBE SELECT * FROM __batch").fetchall()
+            types = {row[0]: row[1] for row in described}
+            spelled = [n for n in types if n.lower() in {k.lower() for k in kept}]
+            expressions, found = _select(source, types, needed, spelled, lambdas=False)
+            inner = f"SELECT {', '.join(expressions)} FROM __batch"
+            if not seen:
+                columns = found
+                connection.execute(f"CREATE TABLE {table} AS SELECT * FROM ({inner}) LIMIT 0")
+            connection.execute(
+                f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){_filters(source, start)}"
+            )
+            connection.unregister("__batch")
+            seen += batch.num_rows
+        return _finish(connection, source, table, columns, seen, start, False, remote.facts())

@@ -1,0 +1,196 @@
+"""The behavioural representation: what is fitted on the data before any network is trained.
+
+Vocabularies with a frequency cap and a hashed tail, quantiles of numbers, and the scaling of
+aggregates. All of it comes from events of the training range. Plain values only, so that it
+can be stored beside tensors and loaded without unpickling code.
+"""
+
+import dataclasses
+import zlib
+from typing import Any
+
+import numpy as np
+
+from monad.config.schema import MemoryConstrainingParams
+from monad.data.aggregates import AggregateReader, TableAggregates, choose_aggregates
+from monad.data.ingest import Plans
+from monad.data.profile import ColumnPlan
+from monad.data.store import CATEGORY, NUMBER, Column, Store
+
+ABSENT, MISSING, FIRST = 0, 1, 2
+NUM_EDGES = 16
+_SAMPLE = 200_000
+_RECOMMENDABLE = 20
+
+
+@dataclasses.dataclass
+class Field:
+    """One column as the network sees it.
+
+    Attributes:
+        owner: The event source or attribute source.
+        values: Known values of a category, most frequent first; code i is index FIRST + i.
+        buckets: Number of hashed buckets for all other values.
+        edges: Quantiles of a number after `squash`, for its piecewise-linear encoding.
+    """
+
+    owner: str
+    column: str
+    kind: str
+    values: list[str] = dataclasses.field(default_factory=list)
+    buckets: int = 0
+    edges: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Number of rows of the embedding table."""
+        return FIRST + len(self.values) + self.buckets
+
+    def lookup(self, dictionary: np.ndarray) -> np.ndarray:
+        """Return the index of every dictionary value; the last entry is for missing values."""
+        known = {value: FIRST + i for i, value in enumerate(self.values)}
+        tail = FIRST + len(self.values)
+        made = np.full(len(dictionary) + 1, MISSING, dtype=np.int64)
+        for code, value in enumerate(dictionary.tolist()):
+            index = known.get(str(value))
+            if index is None and self.buckets:
+                index = tail + zlib.crc32(str(value).encode()) % self.buckets
+            made[code] = MISSING if index is None else index
+        return made
+
+
+@dataclasses.dataclass
+class Representation:
+    """Everything fitted; `to_plain` and `from_plain` convert it for storage."""
+
+    tables: list[str]
+    fields: list[Field]
+    attributes: list[Field]
+    aggregates: list[TableAggregates]
+    aggregate_names: list[str]
+    mean: list[float]
+    deviation: list[float]
+    edges: list[list[float]]
+    plans: dict[str, list[dict[str, Any]]]
+    training_end: int
+    num_entities: int
+    num_events: int
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain dicts, lists and numbers."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> "Representation":
+        """Rebuild a representation from plain values."""
+        made = dict(plain)
+        made["fields"] = [Field(**item) for item in plain["fields"]]
+        made["attributes"] = [Field(**item) for item in plain["attributes"]]
+        made["aggregates"] = [TableAggregates(**item) for item in plain["aggregates"]]
+        return Representation(**made)
+
+    def column_plans(self) -> Plans:
+        """Return the column plans, for reading the data again in the same way."""
+        return {name: [ColumnPlan(**p) for p in plans] for name, plans in self.plans.items()}
+
+    def categories(self) -> list[Field]:
+        """Return the categorical event fields."""
+        return [field for field in self.fields if field.kind == CATEGORY]
+
+    def numbers(self) -> list[Field]:
+        """Return the numeric event fields."""
+        return [field for field in self.fields if field.kind == NUMBER]
+
+    def item_field(self, origin: tuple[str, str] | None = None) -> int:
+        """Return the position, among categories, of the field that recommendations are about."""
+        found = self.categories()
+        if origin is not None:
+            for position, item in enumerate(found):
+                if (item.owner.lower(), item.column.lower()) == tuple(x.lower() for x in origin):
+                    return position
+        sizes = [len(item.values) for item in found]
+        return int(np.argmax(sizes)) if sizes else -1
+
+
+def fit_representation(
+    store: Store, plans: Plans, training_end: int, limits: MemoryConstrainingParams, seed: int
+) -> Representation:
+    """Fit vocabularies, quantiles and scaling on events with `time <= training_end`."""
+    fields = []
+    for table in store.tables:
+        rows = np.flatnonzero(np.asarray(table.times) <= training_end)
+        for column in table.columns:
+            if column.modelled:
+                fields.append(_fit_field(table.name, column, rows, limits, seed))
+    attributes = [
+        _fit_field(source.name, column, _entities_seen(store, training_end), limits, seed)
+        for source in store.attributes
+        for column in source.columns
+        if column.modelled
+    ]
+    specs = choose_aggregates(store)
+    reader = AggregateReader(store, specs)
+    entities, stamps = _sample_pairs(store, training_end, seed)
+    matrix = reader.read(entities, stamps)
+    edges = np.quantile(matrix, np.linspace(0, 1, NUM_EDGES // 2 + 1), axis=0).T
+    return Representation(
+        tables=[table.name for table in store.tables],
+        fields=fields,
+        attributes=attributes,
+        aggregates=specs,
+        aggregate_names=reader.names(),
+        mean=matrix.mean(axis=0).tolist(),
+        deviation=np.maximum(matrix.std(axis=0), 1e-3).tolist(),
+        edges=edges.tolist(),
+        plans={name: [dataclasses.asdict(p) for p in found] for name, found in plans.items()},
+        training_end=int(training_end),
+        num_entities=store.num_entities,
+        num_events=store.num_events,
+    )
+
+
+def _fit_field(
+    owner: str, column: Column, rows: np.ndarray, limits: MemoryConstrainingParams, seed: int
+) -> Field:
+    raw = column.raw(rows)
+    if column.kind == CATEGORY:
+        assert column.dictionary is not None
+        counts = np.bincount(raw[raw >= 0], minlength=len(column.dictionary))
+        order = np.argsort(-counts, kind="stable")
+        order = order[counts[order] > 0][: limits.max_vocabulary]
+        values = [str(value) for value in column.dictionary[order].tolist()]
+        buckets = limits.tail_buckets if len(values) > _RECOMMENDABLE else 1
+        return Field(owner, column.name, CATEGORY, values=values, buckets=buckets)
+    found = raw[np.isfinite(raw)].astype(np.float64)
+    if len(found) > _SAMPLE:
+        found = np.random.default_rng(seed).choice(found, _SAMPLE, replace=False)
+    return Field(owner, column.name, NUMBER, edges=quantile_edges(found))
+
+
+def quantile_edges(values: np.ndarray) -> list[float]:
+    """Return increasing quantile edges of squashed values."""
+    if not len(values):
+        return [0.0, 1.0]
+    squashed = np.sign(values) * np.log1p(np.abs(values))
+    edges = np.unique(np.quantile(squashed, np.linspace(0, 1, NUM_EDGES + 1)))
+    return edges.tolist() if len(edges) > 1 else [float(edges[0]), float(edges[0]) + 1.0]
+
+
+def _entities_seen(store: Store, training_end: int) -> np.ndarray:
+    seen = np.zeros(store.num_entities, dtype=bool)
+    for table in store.tables:
+        filled = np.flatnonzero(np.diff(table.offsets) > 0)
+        seen[filled[np.asarray(table.times)[table.offsets[filled]] <= training_end]] = True
+    return np.flatnonzero(seen)
+
+
+def _sample_pairs(store: Store, end: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw entities and split points of the training range, for the scaling of aggregates."""
+    random = np.random.default_rng(seed)
+    seen = _entities_seen(store, end)
+    if not len(seen):
+        seen = np.arange(max(store.num_entities, 1))
+    entities = random.choice(seen, 20_000 if len(seen) > 1 else 2)
+    start = store.first_time
+    stamps = random.integers(start + (end - start) // 4, max(end, start + 4) + 1, len(entities))
+    return entities, stamps.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Checkpoint directories, predictions and their manifest."""

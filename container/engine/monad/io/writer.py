@@ -1,0 +1,118 @@
+"""Write artefacts the way a stage mount needs it.
+
+Files are made on local scratch and then copied, each in one sequential pass; the manifest
+`lineage.json` is copied last. Nothing is appended, renamed or rewritten on the output directory.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from monad import ENGINE_NAME, __version__
+from monad.config import environment
+from monad.errors import CheckpointError, problem
+
+MANIFEST = "lineage.json"
+_BLOCK = 4 * 1024 * 1024
+
+
+@contextmanager
+def scratch_directory() -> Iterator[Path]:
+    """Provide a directory on local scratch that is removed afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="monad-out-", dir=environment.scratch_root()))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def prepare_output(output: Path, resume: bool, overwrite: bool) -> bool:
+    """Check the output directory before any work; returns True when it is already complete.
+
+    Raises:
+        CheckpointError: It holds files and neither resume nor overwrite was asked for.
+    """
+    if resume and overwrite:
+        raise CheckpointError(problem("resume and overwrite are mutually exclusive"))
+    if not output.exists() or not any(output.iterdir()):
+        return False
+    if overwrite:
+        for entry in output.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        return False
+    if resume:
+        return (output / MANIFEST).is_file()
+    raise CheckpointError(
+        problem(
+            f"The output directory {output} is not empty",
+            f"it holds {', '.join(sorted(e.name for e in output.iterdir())[:4])}",
+            "Choose another directory, or ask for resume or overwrite",
+        )
+    )
+
+
+def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Copy every file below *source* to *output*, then write the manifest there."""
+    entries = []
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        name = path.relative_to(source).as_posix()
+        if name == MANIFEST:
+            continue
+        digest, size = _copied(path, output / name)
+        entries.append({"path": name, "size": size, "sha256": digest})
+    lines = "".join(f"{entry['path']}\0{entry['sha256']}\n" for entry in entries)
+    made = {
+        "format": 1,
+        "kind": manifest["kind"],
+        "engine": {"name": ENGINE_NAME, "version": __version__},
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": environment.lineage_inputs(),
+        "config": manifest.get("config", {}),
+        "source_tables": manifest.get("source_tables", []),
+        "files": entries,
+        "data_version": hashlib.sha256(lines.encode()).hexdigest(),
+        "metrics": {k: v for k, v in manifest.get("metrics", {}).items() if math.isfinite(v)},
+    }
+    text = json.dumps(made, indent=2, sort_keys=True, default=str)
+    _write_once(output / MANIFEST, text.encode())
+    return made
+
+
+def _copied(path: Path, target: Path) -> tuple[str, int]:
+    """Copy one file front to back; returns its digest and size."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as reading, target.open("wb") as writing:
+            while block := reading.read(_BLOCK):
+                digest.update(block)
+                writing.write(block)
+                size += len(block)
+            writing.flush()
+            os.fsync(writing.fileno())
+    except OSError as error:
+        raise CheckpointError(
+            problem(
+                f"{target} could not be written",
+                f"{error.strerror or error} after {size} bytes",
+                "Free space or choose another directory; earlier artefacts are untouched",
+            )
+        ) from error
+    return digest.hexdigest(), size
+
+
+def _write_once(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as writing:
+        writing.write(content)

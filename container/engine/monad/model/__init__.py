@@ -1,0 +1,1 @@
+"""The network: event embeddings, trunk, aggregates, heads."""

@@ -1,0 +1,195 @@
+"""Heads: from a row's summary to a task's output, its loss and its decoded prediction."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from monad.data.batches import Batch
+from monad.data.pairs import ITEM_FEATURES, PAIR_FEATURES
+from monad.data.representation import FIRST
+from monad.model.layers import mlp
+from monad.model.network import Network
+from monad.tasks import RegressionTask, Task
+
+_REGRESSION_BINS = 48
+
+
+class Head(nn.Module):
+    """Base of heads."""
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return the raw output for a batch."""
+        raise NotImplementedError
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
+        raise NotImplementedError
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions: probabilities, amounts or item scores."""
+        raise NotImplementedError
+
+
+class ScoreHead(Head):
+    """Logits for binary, multi-class and multilabel tasks."""
+
+    def __init__(self, kind: str, outputs: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.kind = kind
+        self.score = mlp(width, width, outputs, dropout)
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        return self.score(network(batch)[1])
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        target = batch["target"]
+        if self.kind == "multiclass":
+            return functional.cross_entropy(output, target)
+        return functional.binary_cross_entropy_with_logits(output, target)
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        if self.kind == "multiclass":
+            return torch.softmax(output, -1).numpy()
+        return torch.sigmoid(output).numpy()
+
+
+class AmountHead(Head):
+    """A distribution over bins of each amount, zero having a bin of its own.
+
+    The median of the distribution is the best guess in absolute error, also where most targets
+    are zero; the mean is the best in squared error. Bins come from training targets.
+    """
+
+    def __init__(self, task: RegressionTask, width: int, dropout: float) -> None:
+        super().__init__()
+        self.targets, self.point = task.num_targets, task.point
+        self.score = mlp(width, width, self.targets * _REGRESSION_BINS, dropout)
+        self.register_buffer("edges", torch.zeros(self.targets, _REGRESSION_BINS - 1))
+        self.register_buffer("low", torch.zeros(self.targets, _REGRESSION_BINS))
+        self.register_buffer("high", torch.zeros(self.targets, _REGRESSION_BINS))
+        self.register_buffer("mean", torch.zeros(self.targets, _REGRESSION_BINS))
+
+    def fit_bins(self, targets: np.ndarray) -> None:
+        """Place the bins on training targets of shape (rows, targets)."""
+        for k in range(self.targets):
+            values = targets[:, k].astype(np.float64)
+            rest = values[values != 0]
+            levels = np.linspace(0, 1, _REGRESSION_BINS)[1:-1]
+            cuts = np.unique(np.quantile(rest, levels)) if len(rest) else np.array([0.5])
+            tiny = 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1e-6)
+            around = [-tiny, tiny] if (values < 0).any() else [tiny]
+            cuts = np.unique(np.concatenate([cuts[np.abs(cuts) > tiny], around]))
+            cuts = cuts[
+                np.linspace(0, len(cuts) - 1, min(len(cuts), _REGRESSION_BINS - 1)).astype(int)
+            ]
+            edges = np.full(_REGRESSION_BINS - 1, np.inf)
+            edges[: len(cuts)] = cuts
+            which = np.searchsorted(edges, values, side="left")
+            for b in range(_REGRESSION_BINS):
+                inside = values[which == b]
+                low = inside.min() if len(inside) else (edges[b - 1] if b else 0.0)
+                low = low if np.isfinite(low) else 0.0
+                self.low[k, b] = float(low)
+                self.high[k, b] = float(inside.max()) if len(inside) else float(low)
+                self.mean[k, b] = float(inside.mean()) if len(inside) else float(low)
+            self.edges[k] = torch.from_numpy(edges)
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        scores = self.score(network(batch)[1])
+        return scores.view(-1, self.targets, _REGRESSION_BINS)
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        target = batch["target"].T.contiguous()
+        bins = torch.searchsorted(self.edges, target).T.clamp(max=_REGRESSION_BINS - 1)
+        entropy = functional.cross_entropy(output.flatten(0, 1), bins.reshape(-1))
+        share = torch.softmax(output, -1).cumsum(-1)
+        reached = torch.arange(_REGRESSION_BINS, device=bins.device) >= bins[..., None]
+        return entropy + ((share - reached.to(share.dtype)) ** 2).sum(-1).mean()
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        share = torch.softmax(output.float(), -1)
+        if self.point == "mean":
+            return (share * self.mean).sum(-1).numpy()
+        upto = share.cumsum(-1)
+        at = (upto < 0.5).sum(-1).clamp(max=_REGRESSION_BINS - 1)[..., None]
+        before = (upto - share).gather(-1, at)
+        inside = ((0.5 - before) / share.gather(-1, at).clamp(min=1e-9)).clamp(0, 1)
+        low = self.low.expand_as(share).gather(-1, at)
+        high = self.high.expand_as(share).gather(-1, at)
+        return (low + inside * (high - low)).squeeze(-1).numpy()
+
+
+class ItemHead(Head):
+    """Score of every item: dot product, item popularity, and features of (entity, item) pairs.
+
+    Items without pair features get the score of the general formula, so the ranking over the
+    whole catalogue is exact, not limited to candidates.
+    """
+
+    def __init__(
+        self, item_position: int, items: int, width: int, summary: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.item_position = item_position
+        self.query = nn.Linear(summary, width)
+        self.bias = nn.Parameter(torch.zeros(items))
+        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.base = mlp(ITEM_FEATURES, 16, 1, 0.0)
+        self.context = nn.Linear(summary, 32)
+        self.pair = nn.Linear(PAIR_FEATURES + ITEM_FEATURES, 32)
+        self.pair_score = nn.Sequential(nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        _, summary = network(batch)
+        table = network.events.tables[self.item_position].weight
+        features = batch["item_features"]
+        scores = self.scale * (self.query(summary) @ table.T) + self.bias
+        scores = scores + self.base(features).squeeze(-1)
+        rows, items = batch["pair_rows"], batch["pair_items"]
+        joined = torch.cat([batch["pair_features"], features[items]], dim=-1)
+        delta = self.pair_score(self.pair(joined) + self.context(summary)[rows]).squeeze(-1)
+        scores = scores.index_put((rows, items), delta.to(scores.dtype), accumulate=True)
+        blocked = torch.zeros_like(scores[0])
+        blocked[:FIRST] = -math.inf
+        return scores + blocked
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        rows, items, weights = batch["target_rows"], batch["target_items"], batch["target_weights"]
+        if len(batch["masked_rows"]):
+            output = output.index_put(
+                (batch["masked_rows"], batch["masked_items"]), output.new_tensor(-math.inf)
+            )
+        log_share = functional.log_softmax(output, -1)[rows, items]
+        total = torch.zeros(len(output), device=output.device).index_add(0, rows, weights)
+        return -(log_share * weights / total[rows]).sum() / max(len(output), 1)
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        return output.numpy()
+
+
+def build_head(task: Task, network: Network, items: tuple[int, int]) -> Head:
+    """Make the head of a task; *items* are the item field's position and its size."""
+    size = network.size
+    if task.kind == "regression":
+        assert isinstance(task, RegressionTask)
+        return AmountHead(task, size.summary, size.dropout)
+    if task.kind == "recommendation":
+        return ItemHead(items[0], items[1], size.width, size.summary, size.dropout)
+    return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout)
+
+
+def to_device(batch: Batch, device: Any) -> Batch:
+    """Move a batch's tensors to a device."""
+    made: Batch = {}
+    for key, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            made[key] = value.to(device, non_blocking=True)
+        elif isinstance(value, list):
+            made[key] = [item.to(device, non_blocking=True) for item in value]
+        else:
+            made[key] = value
+    return made

@@ -1,0 +1,80 @@
+"""Layers of the trunk: rotary attention, SwiGLU and gated residuals, pre-norm.
+
+B rows, T events, D width. Attention is plain SDPA, causal, over right-padded rows.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def rotary(length: int, width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosines and sines of rotary position embedding."""
+    half = width // 2
+    rates = 10_000.0 ** (-torch.arange(half, device=device) / half)
+    angles = torch.arange(length, device=device)[:, None] * rates[None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Rotate the pairs of the last dimension by position."""
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat([left * cosines - right * sines, left * sines + right * cosines], dim=-1)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer with gated residuals."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.hidden = 8 * width // 3 // 8 * 8
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_feed = nn.LayerNorm(width)
+        self.qkv_gate = nn.Linear(width, 4 * width)
+        self.out = nn.Linear(width, width, bias=False)
+        self.feed_in = nn.Linear(width, 2 * self.hidden + width)
+        self.feed_out = nn.Linear(self.hidden, width, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output for (B, T, D)."""
+        rows, length, width = x.shape
+        mixed = self.qkv_gate(self.norm_attention(x))
+        qkv, gate = mixed[..., : 3 * width], mixed[..., 3 * width :]
+        qkv = qkv.view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k = rotate(qkv[:2], cosines, sines)
+        attended = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
+        attended = self.out(attended.transpose(1, 2).reshape(rows, length, width))
+        x = x + torch.sigmoid(gate) * self.dropout(attended)
+        value, switch, gate = self.feed_in(self.norm_feed(x)).split(
+            [self.hidden, self.hidden, width], dim=-1
+        )
+        fed = self.feed_out(value * functional.silu(switch))
+        return x + torch.sigmoid(gate) * self.dropout(fed)
+
+
+class PiecewiseLinear(nn.Module):
+    """Encode numbers by their place between quantile edges, with bits for zero and missing."""
+
+    def __init__(self, edges: torch.Tensor) -> None:
+        super().__init__()
+        low, high = edges[..., :-1], edges[..., 1:]
+        self.register_buffer("low", low)
+        self.register_buffer("scale", torch.where(high > low, 1.0 / (high - low + 1e-6), 0.0))
+        self.width = low.shape[-1] + 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (..., F, width) for (..., F) numbers."""
+        missing = torch.isnan(x)
+        clean = torch.nan_to_num(x)
+        inside = (clean[..., None] - self.low) * self.scale
+        bits = torch.stack([(clean == 0) & ~missing, missing], dim=-1).to(inside.dtype)
+        return torch.cat([inside.clamp(0, 1) * ~missing[..., None], bits], dim=-1)
+
+
+def mlp(inputs: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """Return a small two-layer perceptron."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
+    )

@@ -1,0 +1,1 @@
+"""Splits, batches' schedule, budgets and the Lightning modules."""

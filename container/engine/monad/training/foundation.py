@@ -1,0 +1,257 @@
+"""Fit the behavioural representation and pretrain the foundation model."""
+
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from monad.config.loading import load_config, parse_config
+from monad.config.params import TrainingParams
+from monad.config.schema import FoundationModelConfig
+from monad.data.batches import RowReader
+from monad.data.cache import open_store
+from monad.data.representation import Representation, fit_representation
+from monad.data.store import Store
+from monad.data.suggested import suggested_config
+from monad.errors import CheckpointError, problem
+from monad.io.checkpoint import write_checkpoint
+from monad.io.storage import resolve_output
+from monad.io.writer import prepare_output, publish, scratch_directory
+from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
+from monad.model.network import Network
+from monad.training.loop import Plan, loader, run_trainer
+from monad.training.pretraining import PretrainBatches, PretrainHeads, PretrainModule
+from monad.training.rows import held_out
+from monad.training.settings import network_size, settings, training_end, training_params
+
+FEATURES = "features"
+SUGGESTED = "suggested_config.yaml"
+_DEFAULT_RATE = 2e-3
+_VALIDATION_ENTITIES = 1_000
+
+
+def pretrain(
+    config_path: Path,
+    output_path: Path,
+    storage_config_path: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Fit the behavioural representation, then train the foundation model.
+
+    Args:
+        config_path: The YAML configuration.
+        output_path: Directory of the checkpoint; must be empty unless resume or overwrite.
+        storage_config_path: Optional storage configuration.
+        resume: Keep a complete result that is already there; redo an incomplete one.
+        overwrite: Empty the output directory first.
+    """
+    configure_logging()
+    config = load_config(config_path)
+    output = resolve_output(Path(output_path), storage_config_path)
+    if prepare_output(output, resume, overwrite):
+        pretrain_logger.info("Resume: %s is complete, nothing to do", output)
+        return
+    if overwrite:
+        fit_logger.info("Overwrite flag set, the directory %s was cleaned", output)
+    with scratch_directory() as scratch:
+        store, representation = _fit(config, scratch)
+        metrics = _train(config, store, representation, scratch)
+        _publish(scratch, output, config, store, metrics, "foundation_model")
+
+
+def fit_behavioral_representation(
+    config_path: Path,
+    output_path: Path,
+    storage_config_path: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Fit the behavioural representation alone: the first half of `pretrain`."""
+    configure_logging()
+    config = load_config(config_path)
+    output = resolve_output(Path(output_path), storage_config_path)
+    if prepare_output(output, resume, overwrite):
+        fit_logger.info("Resume: %s is complete, nothing to do", output)
+        return
+    with scratch_directory() as scratch:
+        store, _ = _fit(config, scratch)
+        (scratch / "data.yaml").write_text(yaml.safe_dump(config.raw, sort_keys=False))
+        _publish(scratch, output, config, store, {}, "behavioral_representation")
+
+
+def train_foundation_model(
+    features_path: Path,
+    output_path: Path,
+    storage_config_path: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Train the foundation model on a fitted representation: the second half of `pretrain`."""
+    configure_logging()
+    stored = Path(features_path) / FEATURES / "representation.pt"
+    if not stored.is_file():
+        raise CheckpointError(
+            problem(
+                f"{features_path} holds no fitted representation",
+                f"no {stored.name}",
+                "Run fit_behavioral_representation first",
+            )
+        )
+    representation = Representation.from_plain(torch.load(stored, weights_only=True))
+    raw = yaml.safe_load((Path(features_path) / "data.yaml").read_text(encoding="utf-8"))
+    config = parse_config(raw, "data.yaml")
+    output = resolve_output(Path(output_path), storage_config_path)
+    if prepare_output(output, resume, overwrite):
+        pretrain_logger.info("Resume: %s is complete, nothing to do", output)
+        return
+    store, _ = open_store(config, training_end(config), representation.column_plans())
+    with scratch_directory() as scratch:
+        metrics = _train(config, store, representation, scratch)
+        _publish(scratch, output, config, store, metrics, "foundation_model")
+
+
+def _publish(
+    scratch: Path,
+    output: Path,
+    config: FoundationModelConfig,
+    store: Store,
+    metrics: dict[str, float],
+    kind: str,
+) -> None:
+    manifest = {
+        "kind": kind,
+        "config": config.raw,
+        "metrics": metrics,
+        "source_tables": store.facts["source_tables"],
+    }
+    made = publish(scratch, output, manifest)
+    pretrain_logger.info("Wrote %d files to %s", len(made["files"]), output)
+
+
+def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Representation]:
+    """Read the data and fit the representation; writes its files to *scratch*."""
+    begun = time.monotonic()
+    fit_logger.info("Fitting the behavioral representation started")
+    store, plans = open_store(config, training_end(config))
+    end = training_end(config)
+    end = store.last_time if end is None else end
+    _check_range(store, end)
+    seed = training_params(config).seed
+    limits = config.memory_constraining_params
+    representation = fit_representation(store, plans, end, limits, seed)
+    (scratch / FEATURES).mkdir(parents=True)
+    torch.save(representation.to_plain(), scratch / FEATURES / "representation.pt")
+    text = yaml.safe_dump(suggested_config(config, plans), sort_keys=False)
+    (scratch / SUGGESTED).write_text(text, encoding="utf-8")
+    seconds = time.monotonic() - begun
+    log_metrics(
+        fit_logger,
+        f"Fitting finished: {store.num_events} events of {store.num_entities} main entities,"
+        f" {len(representation.fields)} event columns, {len(representation.attributes)}"
+        f" attribute columns, {len(representation.aggregate_names)} aggregates;"
+        f" fitting took {seconds:.1f} seconds",
+        {
+            "num_events": store.num_events,
+            "num_entities": store.num_entities,
+            "fit_seconds": seconds,
+        },
+    )
+    return store, representation
+
+
+def _check_range(store: Store, end: int) -> None:
+    if store.first_time >= end:
+        raise CheckpointError(
+            problem(
+                "The training range holds no events",
+                f"first event at {store.first_time}, training ends at {end} (UTC seconds)",
+                "Check data_params.training_end_date and data_start_date",
+            )
+        )
+
+
+def _train(
+    config: FoundationModelConfig, store: Store, representation: Representation, scratch: Path
+) -> dict[str, float]:
+    """Train the network and write the checkpoint's files to *scratch*."""
+    begun = time.monotonic()
+    params = training_params(config)
+    network, module, validated = _train_network(
+        config, params, store, representation, scratch, begun
+    )
+    metrics = {name: float(value) for name, value in validated.items()}
+    metrics["training_seconds"] = time.monotonic() - begun
+    metrics["steps"] = float(module.global_step)
+    metrics["num_events"] = float(store.num_events)
+    metrics["num_entities"] = float(store.num_entities)
+    write_checkpoint(scratch, config, representation, network, module.heads, None, None, {})
+    log_metrics(
+        pretrain_logger,
+        f"Foundation model trained in {metrics['training_seconds']:.1f} seconds,"
+        f" {module.global_step} steps",
+        metrics,
+    )
+    return metrics
+
+
+def _train_network(
+    config: FoundationModelConfig,
+    params: TrainingParams,
+    store: Store,
+    representation: Representation,
+    scratch: Path,
+    begun: float,
+) -> tuple[Network, PretrainModule, dict[str, torch.Tensor]]:
+    torch.manual_seed(params.seed)
+    chosen = settings(config, params, _DEFAULT_RATE, pretrain_logger)
+    network = Network(representation, network_size(config, chosen.gpu))
+    heads = PretrainHeads(representation, network)
+    size = network.size
+    reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
+    held = held_out(store, config.data_params.split)
+    everyone = np.arange(store.num_entities)
+    end = representation.training_end
+    per_entity = config.data_params.maximum_splitpoints_per_entity or 1
+    train = PretrainBatches(reader, everyone[~held], end, chosen.tokens, params.seed, per_entity)
+    seen = everyone[held][:_VALIDATION_ENTITIES]
+    validation = PretrainBatches(reader, seen, end, 4 * chosen.tokens, params.seed + 1)
+    budget = params.time_budget_seconds
+    plan = Plan(
+        epochs=chosen.epochs,
+        steps_per_epoch=train.num_batches(),
+        learning_rate=chosen.learning_rate,
+        started=begun,
+        label="Pretraining",
+        deadline=None if budget is None else begun + budget,
+    )
+    pretrain_logger.info(
+        "Foundation model training started: %d parameters, %d main entities, %d events a row at"
+        " most, output on scratch",
+        sum(p.numel() for p in network.parameters()),
+        len(train.entities),
+        size.max_events,
+    )
+    _quiet(logging.getLogger("lightning"))
+    module = PretrainModule(network, heads, plan)
+    has_validation = len(validation.entities) > 0
+    best = run_trainer(
+        module,
+        loader(lambda epoch: train.epoch(epoch, chosen.rows)),
+        loader(lambda _: validation.epoch(0, chosen.rows)) if has_validation else None,
+        params,
+        scratch / "lightning_checkpoints",
+        ("val_loss", "min"),
+    )
+    if best is not None:
+        state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
+        module.load_state_dict(state)
+    found = {k: v for k, v in module.trainer.callback_metrics.items() if k.startswith("val_")}
+    return network.cpu(), module, found
+
+
+def _quiet(logger: logging.Logger) -> None:
+    logger.setLevel(logging.WARNING)

@@ -1,0 +1,270 @@
+"""Run a Lightning trainer within a time budget or a number of epochs.
+
+With a budget the learning rate follows the share of the budget that is used, and training stops
+early enough for the last validation. Without one the documented parameters hold.
+"""
+
+import dataclasses
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader, IterableDataset
+
+from monad.config.params import TrainingParams
+from monad.logs import log_metrics
+from monad.model.heads import to_device
+from monad.training.threads import calibrate_threads
+
+_WARM_UP = 0.03
+_FLOOR = 0.02
+_REPORT_SECONDS = 5.0
+
+
+@dataclasses.dataclass
+class Plan:
+    """What the trainer is to do.
+
+    Attributes:
+        steps_per_epoch: Known number of batches of an epoch.
+        learning_rate: Peak rate.
+        deadline: `time.monotonic()` at which everything must be done, or None.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    deadline: float | None
+    started: float
+    label: str
+
+
+class BatchStream(IterableDataset):
+    """Yields the batches of one epoch; *make* is called with the epoch's number."""
+
+    def __init__(self, make: Callable[[int], Iterator[Any]]) -> None:
+        self.make = make
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch = self.epoch
+        self.epoch += 1
+        return self.make(epoch)
+
+
+def loader(make: Callable[[int], Iterator[Any]]) -> DataLoader:
+    """Return a loader over batches that are made whole."""
+    return DataLoader(BatchStream(make), batch_size=None, num_workers=0)
+
+
+class BudgetModule(lightning.LightningModule):
+    """Base of the training modules: optimizer, schedule, validation seconds."""
+
+    def __init__(self, plan: Plan, logger: logging.Logger) -> None:
+        super().__init__()
+        self.plan = plan
+        self.lines = logger
+        self.automatic_optimization = True
+        self.validation_seconds = 0.0
+        self._validation_started = 0.0
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return optimizer groups; `scale` multiplies the learning rate of a group."""
+        return [{"params": list(self.parameters()), "scale": 1.0}]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build AdamW; embeddings, norms and biases do not decay."""
+        groups = []
+        for group in self.parameter_groups():
+            matrices = [p for p in group["params"] if p.ndim > 1]
+            others = [p for p in group["params"] if p.ndim <= 1]
+            for params, decay in ((matrices, 0.01), (others, 0.0)):
+                if params:
+                    groups.append(
+                        {
+                            "params": params,
+                            "scale": group["scale"],
+                            "weight_decay": group.get("decay", decay) if decay else 0.0,
+                        }
+                    )
+        return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=True)
+
+    def progress(self) -> float:
+        """Return the share of the training that is done."""
+        if self.plan.deadline is not None:
+            whole = self.plan.deadline - self.plan.started
+            return min((time.monotonic() - self.plan.started) / max(whole, 1e-6), 1.0)
+        total = max(self.plan.epochs * self.plan.steps_per_epoch, 1)
+        return min(self.global_step / total, 1.0)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate for this step."""
+        done = self.progress()
+        warm = min((self.global_step + 1) / max(_WARM_UP * self.expected_steps(), 10.0), 1.0)
+        factor = warm * max(_FLOOR, 1.0 - done)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.plan.learning_rate * group["scale"] * factor
+
+    def expected_steps(self) -> float:
+        """Estimate the number of steps of the whole training."""
+        if self.plan.deadline is None:
+            return self.plan.epochs * self.plan.steps_per_epoch
+        done = max(self.progress(), 1e-3)
+        return self.global_step / done if self.global_step > 5 else 300.0
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Move a batch to the device."""
+        return to_device(batch, device)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the validation clock."""
+        self._validation_started = time.monotonic()
+
+    def validation_done(self) -> None:
+        """Stop the validation clock."""
+        self.validation_seconds = time.monotonic() - self._validation_started
+
+
+class _Watch(Callback):
+    """Stops on time and writes one line per reporting interval."""
+
+    def __init__(self) -> None:
+        self.last_report = time.monotonic()
+        self.losses: list[float] = []
+        self.step_seconds = 0.0
+        self._begun = 0.0
+        self.most_threads = torch.get_num_threads()
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._calibrate(module)
+
+    def _calibrate(self, module: Any) -> None:
+        if module.plan.deadline is not None and module.device.type == "cpu":
+            calibrate_threads(self.most_threads)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        torch.set_num_threads(self.most_threads)
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self._begun = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
+        self.losses.append(float(outputs["loss"].detach()))
+        plan = module.plan
+        if plan.deadline is not None:
+            reserve = 1.2 * module.validation_seconds + 2 * self.step_seconds
+            if now + reserve >= plan.deadline:
+                trainer.should_stop = True
+        if now - self.last_report >= _REPORT_SECONDS:
+            self._report(module, now)
+
+    def _report(self, module: Any, now: float) -> None:
+        plan, done = module.plan, module.progress()
+        loss = sum(self.losses) / max(len(self.losses), 1)
+        passed = now - plan.started
+        left = plan.deadline - now if plan.deadline else passed / max(done, 1e-6) - passed
+        log_metrics(
+            module.lines,
+            f"{plan.label}: step {module.global_step}, {100 * done:.0f} %, loss {loss:.4f},"
+            f" {left:.0f} s left",
+            {"step": module.global_step, "progress": done, "loss": loss, "seconds_left": left},
+        )
+        self._calibrate(module)
+        self.last_report, self.losses = now, []
+
+
+def device_settings(params: TrainingParams | Any) -> dict[str, Any]:
+    """Return Lightning's accelerator, devices, strategy and precision; CPU when there is no GPU."""
+    gpu = params.accelerator in ("gpu", "auto", "cuda") and torch.cuda.is_available()
+    made: dict[str, Any] = {"accelerator": "gpu" if gpu else "cpu"}
+    made["devices"] = params.devices if gpu else 1
+    if gpu and params.devices == "auto":
+        made["devices"] = [_least_busy()]
+    if params.strategy and gpu:
+        made["strategy"] = params.strategy
+    precision = params.precision
+    if precision is None:
+        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else 32
+        if gpu and precision == 32:
+            precision = "16-mixed"
+    made["precision"] = precision
+    return made
+
+
+def _least_busy() -> int:
+    free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+    return max(range(len(free)), key=free.__getitem__)
+
+
+def run_trainer(
+    module: BudgetModule,
+    train: DataLoader,
+    validation: DataLoader | None,
+    params: TrainingParams,
+    checkpoints: Path,
+    monitor: tuple[str, str],
+) -> Path | None:
+    """Train *module* and return the Lightning checkpoint with the best monitored value."""
+    warnings.filterwarnings("ignore", module="lightning")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    budget = module.plan.deadline is not None
+    keeper = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="epoch={epoch}",
+        auto_insert_metric_name=False,
+        monitor=monitor[0] if validation is not None else None,
+        mode=monitor[1],
+        save_top_k=1 if budget else -1,
+        save_weights_only=budget,
+    )
+    callbacks: list[Any] = [_Watch(), keeper, *params.callbacks]
+    if params.checkpoint_every_n_steps:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=checkpoints,
+                filename="step={step}",
+                save_top_k=-1,
+                auto_insert_metric_name=False,
+                every_n_train_steps=params.checkpoint_every_n_steps,
+            )
+        )
+    if params.early_stopping is not None and validation is not None:
+        stopping = params.early_stopping
+        callbacks.append(
+            lightning.callbacks.EarlyStopping(
+                monitor=monitor[0],
+                mode=monitor[1],
+                patience=stopping.patience,
+                min_delta=stopping.min_delta,
+            )
+        )
+    every_steps = params.check_val_every_n_steps
+    trainer = lightning.Trainer(
+        max_epochs=module.plan.epochs,
+        limit_train_batches=params.limit_train_batches or 1.0,
+        limit_val_batches=params.limit_val_batches or 1.0,
+        check_val_every_n_epoch=None if every_steps else (params.check_val_every_n_epochs or 1),
+        val_check_interval=every_steps or 1.0,
+        gradient_clip_val=params.gradient_clip_val or 1.0,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=str(checkpoints.parent),
+        **device_settings(params),
+    )
+    trainer.fit(module, train, validation)
+    found = Path(keeper.best_model_path) if keeper.best_model_path else None
+    return found if found is not None and found.is_file() else None

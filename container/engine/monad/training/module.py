@@ -1,0 +1,349 @@
+"""`MonadModuleImpl`: a scenario that can be fitted, tested and used for predictions."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from monad.config.params import TestingParams, TrainingParams
+from monad.config.time_range import DataMode, TimeRange, before, end_of, to_timestamp
+from monad.data.batches import RowReader
+from monad.data.cache import open_store
+from monad.data.store import Store
+from monad.errors import CheckpointError, ConfigError, DataError, NotBuiltError, problem
+from monad.evaluation.baselines import item_baselines, vector_baselines
+from monad.evaluation.metrics import ranking, vector_metrics
+from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
+from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, header
+from monad.io.writer import prepare_output, publish, scratch_directory
+from monad.logs import configure_logging, log_metrics, run_logger
+from monad.model.heads import Head, build_head
+from monad.model.network import Network
+from monad.tasks import Task
+from monad.training.fitting import fit_scenario
+from monad.training.rows import Labeler, Rows, active_entities
+from monad.training.scenario import ScenarioBatches, infer
+from monad.training.settings import training_end, training_params, uses_gpu
+
+TargetFn = Callable[..., Any]
+
+
+class MonadModuleImpl:
+    """A task on top of a foundation model, or a loaded scenario."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        task: Task,
+        target_fn: TargetFn | None,
+        *,
+        trust_target_fn: bool = False,
+        split: dict[DataMode, TimeRange] | None = None,
+        entity_ids: Any = None,
+    ) -> None:
+        configure_logging()
+        self.checkpoint = checkpoint
+        self.task = task
+        self.split = split or {}
+        self.entity_ids = entity_ids
+        self._target_fn = target_fn
+        self._trust = trust_target_fn
+        self._store: Store | None = None
+        self.item_position = int(checkpoint.extra.get("item_position", -1))
+        self.network = Network(checkpoint.representation, checkpoint.size)
+        self.network.load_state_dict(checkpoint.network)
+        self.head: Head | None = None
+        if checkpoint.task is not None and checkpoint.head:
+            self.head = self.make_head()
+            self.head.load_state_dict(checkpoint.head)
+
+    @property
+    def store(self) -> Store:
+        """The data, read on first use with the representation's column types."""
+        if self._store is None:
+            representation = self.checkpoint.representation
+            config = self.checkpoint.config
+            end = training_end(config)
+            self._store, _ = open_store(config, end, representation.column_plans())
+        return self._store
+
+    @property
+    def target_fn(self) -> TargetFn:
+        """The target function; a stored one is unpickled here, with trust only."""
+        if self._target_fn is None:
+            self._target_fn = load_target_fn(self.checkpoint.path, self._trust)
+        return self._target_fn
+
+    def make_head(self) -> Head:
+        """Build an untrained head for the task."""
+        fields = self.checkpoint.representation.categories()
+        if self.task.kind == "recommendation" and not fields:
+            raise DataError(
+                problem("A recommendation needs items", "the data has no categorical column")
+            )
+        if self.item_position < 0:
+            self.item_position = self.checkpoint.representation.item_field()
+        size = fields[self.item_position].size if fields else 0
+        return build_head(self.task, self.network, (self.item_position, size))
+
+    def reader(self) -> RowReader:
+        """Return a reader of the store in the network's encoding."""
+        size = self.network.size
+        return RowReader(
+            self.store,
+            self.checkpoint.representation,
+            size.max_events,
+            sketch_fields=size.sketch_fields,
+        )
+
+    def fit(self, training_params: TrainingParams | None = None, **overrides: Any) -> None:
+        """Train on the training range and write the checkpoint to `checkpoint_dir`.
+
+        Args:
+            training_params: Fields that are given win over the foundation model's.
+            overrides: Single fields, as an alternative to a `TrainingParams`.
+        """
+        given = training_params or TrainingParams(**overrides)
+        params = inherited(self.checkpoint, given)
+        output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None
+        if output is not None and prepare_output(output, False, params.overwrite):
+            return
+        with scratch_directory() as scratch:
+            metrics = fit_scenario(self, params, scratch)
+            if output is None:
+                run_logger.warning("checkpoint_dir is not set; the scenario is in memory only")
+                return
+            self._write(scratch, output, metrics)
+
+    def _write(self, scratch: Path, output: Path, metrics: dict[str, float]) -> None:
+        checkpoint = self.checkpoint
+        write_checkpoint(
+            scratch,
+            checkpoint.config,
+            checkpoint.representation,
+            self.network,
+            self.head,
+            self.task,
+            self.target_fn,
+            {"item_position": self.item_position},
+        )
+        manifest = {
+            "kind": "scenario_checkpoint",
+            "config": checkpoint.config.raw,
+            "metrics": metrics,
+            "source_tables": self.store.facts["source_tables"],
+        }
+        made = publish(scratch, output, manifest)
+        run_logger.info("Wrote %d files to %s", len(made["files"]), output)
+
+    def test(self, testing_params: TestingParams) -> dict[str, float]:
+        """Compute and log metrics on the test range, beside naive baselines."""
+        stamp, end = self._test_range(testing_params)
+        entities = self._entities(testing_params, stamp)
+        labeler = Labeler(self.store, self.target_fn, self.task, end, DataMode.TEST)
+        rows = labeler.label(entities, np.full(len(entities), stamp, dtype=np.int64))
+        if not len(rows):
+            raise DataError(
+                problem(
+                    "No main entity has a test target",
+                    f"{len(entities)} entities with history, labels until {end} (UTC seconds)",
+                    "Check test_start_date, test_end_date and the target function's window",
+                )
+            )
+        predictions, wanted, used, batches = self._run(testing_params, rows)
+        if self.task.kind == "recommendation":
+            k = testing_params.top_k or DEFAULT_TOP_K
+            metrics = {f"{n}_0": v for n, v in ranking(predictions, wanted, k).items()}
+            assert batches.pairs is not None
+            metrics |= item_baselines(batches.pairs, used.entities, used.stamps, wanted, k)
+        else:
+            metrics = vector_metrics(self.task, predictions, used.targets)
+            for extra in testing_params.metrics:
+                function = getattr(extra, "function", None)
+                if function is not None:
+                    metrics[extra.alias] = float(function(predictions, used.targets))
+            metrics |= vector_baselines(
+                self.task, self.store, used.entities, used.stamps, used.targets
+            )
+        found = {f"test_{name}": float(value) for name, value in metrics.items()}
+        found["test_rows"] = float(len(used))
+        text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        log_metrics(run_logger, f"Test at {stamp}: {text}", found)
+        return found
+
+    def predict(self, testing_params: TestingParams) -> int:
+        """Write predictions for every main entity with history; returns their number."""
+        if testing_params.remote_save_location is not None:
+            raise NotBuiltError(
+                problem("remote_save_location is not built yet", do="Use local_save_location")
+            )
+        stamp = self._prediction_stamp(testing_params)
+        entities = self._entities(testing_params, stamp)
+        rows = Rows(entities, np.full(len(entities), stamp, dtype=np.int64), None)
+        begun = time.monotonic()
+        count = self._run(testing_params, rows)[2]
+        log_metrics(
+            run_logger,
+            f"Predicted {len(count)} main entities at {stamp} in"
+            f" {time.monotonic() - begun:.1f} seconds",
+            {"rows": len(count), "prediction_stamp": stamp},
+        )
+        return len(count)
+
+    def _run(self, params: TestingParams, rows: Rows) -> tuple[Any, Any, Rows, ScenarioBatches]:
+        """Infer over rows, writing the file when one is asked for; keeps results with targets."""
+        if self.head is None:
+            raise CheckpointError(
+                problem(
+                    "This scenario is not trained", do="Call fit, or load a scenario checkpoint"
+                )
+            )
+        batches = ScenarioBatches(self.reader(), self.task, self.item_position, 65_536)
+        device = "cuda" if uses_gpu(params) else "cpu"
+        order = np.argsort(batches.reader.lengths(rows.entities, rows.stamps), kind="stable")
+        ordered = rows if rows.targets is None else rows.take(order)
+        if rows.targets is None:
+            ordered = Rows(rows.entities[order], rows.stamps[order], None)
+        made: list[Any] = []
+        wanted: list[np.ndarray] = []
+        with scratch_directory() as scratch:
+            file = None
+            if params.local_save_location is not None:
+                file = PredictionFile(scratch / "predictions.tsv", header(self.task, params.top_k))
+            done = 0
+            parts = self._batches(batches, ordered, params.limit_test_batches)
+            for output, batch in infer(self.network, self.head, parts, device):
+                values = self._decoded(output, params, batches)
+                done += len(output)
+                if rows.targets is not None:
+                    made.extend(values[2])
+                    if self.task.kind == "recommendation":
+                        owners = batch["target_rows"].numpy()
+                        items = batch["target_items"].numpy()
+                        wanted.extend(items[owners == i] for i in range(len(output)))
+                if file is not None:
+                    ids = self.store.entity_ids[batch["entities"].numpy()]
+                    file.add(ids.tolist(), values[0])
+            used = Rows(ordered.entities[:done], ordered.stamps[:done], None)
+            if rows.targets is not None:
+                used = ordered.take(np.arange(done))
+            if file is not None:
+                self._save(file, scratch, params)
+        predictions = made if self.task.kind == "recommendation" else np.array(made)
+        return predictions, wanted, used, batches
+
+    def _batches(
+        self, batches: ScenarioBatches, rows: Rows, limit: int | None
+    ) -> Iterator[dict[str, Any]]:
+        size = 512
+        for number, at in enumerate(range(0, len(rows), size)):
+            if limit is not None and number >= limit:
+                return
+            chosen = np.arange(at, min(at + size, len(rows)))
+            if rows.targets is None:
+                yield batches.read(Rows(rows.entities[chosen], rows.stamps[chosen], None))
+            else:
+                yield batches.read(rows.take(chosen))
+
+    def _decoded(
+        self, output: torch.Tensor, params: TestingParams, batches: ScenarioBatches
+    ) -> tuple[Any, Any, Any]:
+        """Return the file's rows, nothing, and the values that metrics need."""
+        assert self.head is not None
+        if self.task.kind == "recommendation":
+            k = params.top_k or DEFAULT_TOP_K
+            known = len(batches.item_field.values) + 2
+            best = torch.topk(output[:, :known], min(k, known - 2))
+            names = np.array(["", "", *batches.item_field.values], dtype=object)
+            short = k - best.indices.shape[1]
+            rows = [
+                [*names[items], *[""] * short, *scores, *[""] * short]
+                for items, scores in zip(best.indices.numpy(), best.values.numpy(), strict=True)
+            ]
+            return rows, None, list(best.indices.numpy())
+        raw = params.output_type == "raw" and self.task.kind != "regression"
+        values = output.numpy() if raw else self.head.decode(output)
+        decoded = self.head.decode(output)
+        shown: Any = values
+        if params.predictions_threshold is not None and self.task.kind in ("binary", "multilabel"):
+            shown = (decoded >= params.predictions_threshold).astype(int)
+        return shown, None, decoded
+
+    def _save(self, file: PredictionFile, scratch: Path, params: TestingParams) -> None:
+        file.close()
+        target = Path(str(params.local_save_location))
+        if target.name != "predictions.tsv":
+            (scratch / "predictions.tsv").rename(scratch / target.name)
+        manifest = {
+            "kind": "predictions",
+            "config": self.checkpoint.config.raw,
+            "source_tables": self.store.facts["source_tables"],
+            "metrics": {"rows": file.rows},
+        }
+        publish(scratch, target.parent, manifest)
+        run_logger.info("Wrote %d predictions to %s", file.rows, target)
+
+    def _entities(self, params: TestingParams, stamp: int) -> np.ndarray:
+        everyone = np.arange(self.store.num_entities)
+        chosen = params.entity_ids or self.entity_ids
+        if chosen is not None:
+            index = {str(name): i for i, name in enumerate(self.store.entity_ids.tolist())}
+            wanted = chosen.resolve()
+            missing = [name for name in wanted if name not in index]
+            if missing:
+                run_logger.warning(
+                    "%d of %d entity_ids are not in the data, such as %s",
+                    len(missing),
+                    len(wanted),
+                    missing[0],
+                )
+            everyone = np.array([index[name] for name in wanted if name in index], dtype=np.int64)
+        active = active_entities(self.store, stamp, everyone)
+        if not len(active):
+            raise DataError(
+                problem(
+                    "No main entity has an event at or before the prediction date",
+                    f"prediction date {stamp}, first event {self.store.first_time} (UTC seconds)",
+                    "Choose a later prediction_date or check entity_ids",
+                )
+            )
+        return active
+
+    def _prediction_stamp(self, params: TestingParams) -> int:
+        if params.prediction_date is not None:
+            stamp = to_timestamp(params.prediction_date, "prediction_date")
+            if stamp > self.store.last_time + 366 * 86_400:
+                raise ConfigError(
+                    problem(
+                        "prediction_date is more than a year after the last event",
+                        f"{params.prediction_date}, last event {self.store.last_time}",
+                    )
+                )
+            return stamp
+        return self.store.last_time
+
+    def _test_range(self, params: TestingParams) -> tuple[int, int]:
+        dates = self.checkpoint.config.data_params
+        given = self.split.get(DataMode.TEST)
+        start = given.start_date if given else dates.test_start_date
+        end = given.end_date if given else dates.test_end_date
+        label_end = end_of(end, "test_end_date") if end is not None else self.store.last_time
+        if params.prediction_date is not None:
+            return to_timestamp(params.prediction_date, "prediction_date"), label_end
+        if start is None:
+            raise ConfigError(
+                problem(
+                    "test needs a date",
+                    "neither prediction_date nor data_params.test_start_date is set",
+                    "Set one of them",
+                )
+            )
+        return before(start, "test_start_date"), label_end
+
+
+def inherited(checkpoint: Checkpoint, given: TrainingParams) -> TrainingParams:
+    """Return the foundation model's training parameters with *given* on top."""
+    return training_params(checkpoint.config).merged(given)

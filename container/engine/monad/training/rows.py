@@ -1,0 +1,266 @@
+"""Scenario rows: which (main entity, split point) pairs to learn from, and their labels.
+
+Several split points per entity, from the training range only. Labels come from the target
+function, which sees events `<= split` as history and events after it, up to the end of the
+range, as future.
+"""
+
+import dataclasses
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from monad.config.schema import Split
+from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.data.store import Store
+from monad.errors import ConfigError, TargetFunctionError, problem
+from monad.targets.attributes import Attributes
+from monad.targets.events import DataSourceEvents, Events
+from monad.targets.sketches import Sketch
+from monad.targets.windows import MODE, SPLIT_TIMESTAMP, TRAINING_END_TIMESTAMP
+from monad.tasks import Task
+
+logger = logging.getLogger("monad.run")
+_USUAL_WINDOWS = (1, 2, 3, 7, 10, 14, 21, 28, 30, 31, 45, 60, 61, 90, 91, 120, 180, 182, 365)
+_CHECKED_ENTITIES = 100
+TargetFn = Callable[..., Any]
+
+
+@dataclasses.dataclass
+class Rows:
+    """Labelled rows; targets are a matrix, or sketches for recommendation."""
+
+    entities: np.ndarray
+    stamps: np.ndarray
+    targets: Any
+
+    def __len__(self) -> int:
+        return len(self.entities)
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """Return some of the rows."""
+        targets = self.targets
+        if isinstance(targets, np.ndarray):
+            picked: Any = targets[chosen]
+        else:
+            picked = [targets[i] for i in chosen]
+        return Rows(self.entities[chosen], self.stamps[chosen], picked)
+
+
+def held_out(store: Store, split: Split) -> np.ndarray:
+    """Return a mask of the entities held out for validation; stable between runs."""
+    if split.file is not None:
+        with open(split.file, encoding="utf-8") as lines:  # noqa: PTH123 - may be any readable path
+            wanted = {line.strip() for line in lines if line.strip()}
+        return np.array([str(name) in wanted for name in store.entity_ids.tolist()], dtype=bool)
+    if split.query is not None:
+        raise ConfigError(problem("data_params.split.query is not built yet", do="Use percentage"))
+    limit = split.percentage * 100
+    hashed = [zlib.crc32(str(n).encode()) % 10_000 < limit for n in store.entity_ids.tolist()]
+    made = np.array(hashed, dtype=bool)
+    if made.all() and len(made):
+        made[:] = False
+    return made
+
+
+class Labeler:
+    """Calls the target function for rows of a store."""
+
+    def __init__(
+        self, store: Store, target_fn: TargetFn, task: Task, label_end: int, mode: DataMode
+    ) -> None:
+        self.store = store
+        self.target_fn = target_fn
+        self.task = task
+        self.label_end = label_end
+        self.mode = mode
+        self._sources = [source.name for source in store.attributes]
+
+    def _attributes(self, entity: int) -> Attributes:
+        made = {
+            source.name: {c.name: c.values(slice(entity, entity + 1))[0] for c in source.columns}
+            for source in self.store.attributes
+        }
+        return Attributes(made)
+
+    def label(self, entities: np.ndarray, stamps: np.ndarray) -> Rows:
+        """Return the rows for which the target function returned a target."""
+        bounds = []
+        ends = np.full(len(entities), self.label_end)
+        for table in self.store.tables:
+            begin = table.offsets[entities]
+            now = table.position(entities, stamps)
+            end = np.maximum(table.position(entities, ends), now)
+            bounds.append((table, begin.tolist(), now.tolist(), end.tolist()))
+        kept, targets = [], []
+        for i in range(len(entities)):
+            made = self._one(i, int(entities[i]), int(stamps[i]), bounds)
+            if made is not None:
+                kept.append(i)
+                targets.append(made)
+        index = np.array(kept, dtype=np.int64)
+        if self.task.kind != "recommendation":
+            shape = (0, self.task.num_outputs)
+            targets = np.stack(targets) if targets else np.zeros(shape, np.float32)  # type: ignore[assignment]
+        return Rows(entities[index], stamps[index], targets)
+
+    def _one(self, i: int, entity: int, stamp: int, bounds: list[Any]) -> Any:
+        history = Events(
+            {t.name: DataSourceEvents(t, slice(begin[i], now[i])) for t, begin, now, _ in bounds}
+        )
+        future = Events(
+            {t.name: DataSourceEvents(t, slice(now[i], end[i])) for t, _, now, end in bounds}
+        )
+        ctx = {
+            SPLIT_TIMESTAMP: stamp,
+            MODE: self.mode,
+            TRAINING_END_TIMESTAMP: self.label_end,
+        }
+        try:
+            made = self.target_fn(history, future, self._attributes(entity), ctx)
+        except Exception as error:
+            raise TargetFunctionError(
+                problem(
+                    "The target function raised",
+                    f"{type(error).__name__}: {error} (main entity"
+                    f" {self.store.entity_ids[entity]}, split point {stamp})",
+                    "Fix target_fn; it is called with history, future, attributes, ctx",
+                )
+            ) from error
+        return None if made is None else self._checked(made)
+
+    def _checked(self, made: Any) -> Any:
+        kind = self.task.kind
+        if kind == "recommendation":
+            if not isinstance(made, Sketch):
+                raise self._wrong(made, "a Sketch; build one with sketch(items, weights)")
+            return made if len(made) else None
+        if isinstance(made, Sketch):
+            raise self._wrong(made, "an array")
+        try:
+            values = np.asarray(made, dtype=np.float32).reshape(-1)
+        except (TypeError, ValueError):
+            raise self._wrong(made, "an array of numbers") from None
+        size = self.task.num_outputs
+        if kind == "multiclass" and len(values) == 1 and 0 <= values[0] < size:
+            return np.eye(size, dtype=np.float32)[int(values[0])]
+        if len(values) != size:
+            raise self._wrong(made, f"an array of length {size}")
+        if not np.isfinite(values).all():
+            return None
+        if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():
+            raise self._wrong(made, "zeros and ones")
+        return values
+
+    def _wrong(self, made: Any, wanted: str) -> TargetFunctionError:
+        seen = f"{type(made).__name__} {made!r}"
+        return TargetFunctionError(
+            problem(
+                "The target function returned something the task cannot use",
+                f"{seen[:200]}; {self.task!r} needs {wanted}",
+                "Return that, or None to leave the row out",
+            )
+        )
+
+
+def active_entities(store: Store, stamp: int, among: np.ndarray) -> np.ndarray:
+    """Return those of *among* with an event at or before *stamp*."""
+    seen = np.zeros(len(among), dtype=bool)
+    for table in store.tables:
+        seen |= table.position(among, np.full(len(among), stamp)) > table.offsets[among]
+    return among[seen]
+
+
+def day_end(stamp: int) -> int:
+    """Return the last second of the day before the one that *stamp* + 1 lies in, or itself."""
+    return (stamp + 1) // DAY_SECONDS * DAY_SECONDS - 1
+
+
+def latest_split(labeler: Labeler, among: np.ndarray, random: np.random.Generator) -> int | None:
+    """Find the latest split point whose label window is complete."""
+    end = day_end(labeler.label_end)
+    for days in _USUAL_WINDOWS:
+        stamp = end - days * DAY_SECONDS
+        if stamp <= labeler.store.first_time:
+            break
+        active = active_entities(labeler.store, stamp, among)
+        if not len(active):
+            continue
+        chosen = random.choice(active, min(_CHECKED_ENTITIES * 4, len(active)), replace=False)
+        if len(labeler.label(chosen, np.full(len(chosen), stamp))):
+            return stamp
+    return None
+
+
+def split_points(first: int, last: int, step_days: int = 7) -> np.ndarray:
+    """Return split points from *last* backwards, leaving some history before the first."""
+    warm_up = max(14 * DAY_SECONDS, (last - first) // 8)
+    points = np.arange(last, first + warm_up, -step_days * DAY_SECONDS)
+    return points if len(points) else np.array([last])
+
+
+def sample_rows(
+    labeler: Labeler,
+    among: np.ndarray,
+    points: np.ndarray,
+    most_rows: int,
+    random: np.random.Generator,
+    seconds: float | None = None,
+    per_entity: int | None = None,
+) -> Rows:
+    """Label up to *most_rows* random pairs of an active entity and a split point."""
+    entities, stamps = [], []
+    for point in points:
+        active = active_entities(labeler.store, int(point), among)
+        entities.append(active)
+        stamps.append(np.full(len(active), point))
+    who, when = np.concatenate(entities), np.concatenate(stamps)
+    order = random.permutation(len(who))
+    if per_entity is not None:
+        order = order[_rank_within(who[order]) < per_entity]
+    parts: list[Rows] = []
+    found, begun, at = 0, time.monotonic(), 0
+    while at < len(order) and found < most_rows:
+        chunk = order[at : at + min(4096, max(2 * (most_rows - found), 256))]
+        parts.append(labeler.label(who[chunk], when[chunk]))
+        found += len(parts[-1])
+        at += len(chunk)
+        if seconds is not None and time.monotonic() - begun > seconds:
+            break
+    if not found:
+        raise TargetFunctionError(
+            problem(
+                "The target function returned None for every row",
+                f"{at} pairs of a main entity and a split point were tried",
+                "Check its window against the training range, and its filters",
+            )
+        )
+    return joined(parts).take(np.arange(min(found, most_rows)))
+
+
+def _rank_within(groups: np.ndarray) -> np.ndarray:
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(groups)), 0))
+    made = np.empty(len(groups), dtype=np.int64)
+    made[order] = np.arange(len(groups)) - first
+    return made
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Concatenate rows."""
+    targets: Any
+    if isinstance(parts[0].targets, np.ndarray):
+        targets = np.concatenate([part.targets for part in parts])
+    else:
+        targets = [target for part in parts for target in part.targets]
+    return Rows(
+        np.concatenate([part.entities for part in parts]),
+        np.concatenate([part.stamps for part in parts]),
+        targets,
+    )

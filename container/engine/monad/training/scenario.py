@@ -1,0 +1,171 @@
+"""Fine-tuning and inference of one scenario: batches with targets, the Lightning module."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from monad.data.batches import Batch, RowReader, batches_by_length
+from monad.data.pairs import PairReader
+from monad.data.representation import FIRST
+from monad.evaluation.metrics import ranking, vector_metrics
+from monad.logs import log_metrics, run_logger
+from monad.model.heads import Head, to_device
+from monad.model.network import Network
+from monad.tasks import Task
+from monad.training.loop import BudgetModule, Plan
+from monad.training.rows import Rows
+
+_TRUNK_SCALE = 0.5
+
+
+class ScenarioBatches:
+    """Reads rows with their targets; recommendation batches have one split point each."""
+
+    def __init__(self, reader: RowReader, task: Task, item_position: int, tokens: int) -> None:
+        self.reader = reader
+        self.task = task
+        self.tokens = tokens
+        self.pairs = PairReader(reader, item_position) if task.kind == "recommendation" else None
+        if self.pairs is not None:
+            index = reader.categories[item_position]
+            self.item_field = reader.representation.fields[index]
+            self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
+
+    def epoch(self, rows: Rows, seed: tuple[int, int] | None, size: int) -> Iterator[Batch]:
+        """Yield the batches of *rows*; shuffled when a seed is given."""
+        random = None if seed is None else np.random.default_rng(seed)
+        lengths = self.reader.lengths(rows.entities, rows.stamps)
+        groups = [np.arange(len(rows))]
+        if self.pairs is not None:
+            groups = [np.flatnonzero(rows.stamps == stamp) for stamp in np.unique(rows.stamps)]
+        made = [
+            group[part]
+            for group in groups
+            for part in batches_by_length(lengths[group], self.tokens, size, random)
+        ]
+        if random is not None:
+            made = [made[i] for i in random.permutation(len(made))]
+        for chosen in made:
+            yield self.read(rows.take(chosen))
+
+    def read(self, rows: Rows) -> Batch:
+        """Return one batch."""
+        batch = self.reader.read(rows.entities, rows.stamps)
+        if self.pairs is not None:
+            self.pairs.extend(batch)
+            self._item_targets(batch, rows)
+        elif rows.targets is not None:
+            batch["target"] = torch.from_numpy(np.asarray(rows.targets, dtype=np.float32))
+        return batch
+
+    def item_codes(self, values: np.ndarray) -> np.ndarray:
+        """Return item indices of values; 0 for items that are not in the vocabulary."""
+        return np.array([self._item_index.get(str(v), 0) for v in values.tolist()], dtype=np.int64)
+
+    def _item_targets(self, batch: Batch, rows: Rows) -> None:
+        parts: dict[str, list[np.ndarray]] = {"target": [], "masked": []}
+        owners: dict[str, list[int]] = {"target": [], "masked": []}
+        weights = []
+        for i, target in enumerate(rows.targets or []):
+            items, amounts = target.combined()
+            codes = self.item_codes(items)
+            keep = (codes > 0) & (amounts > 0)
+            parts["target"].append(codes[keep])
+            weights.append(amounts[keep])
+            owners["target"].append(i)
+            hidden = self.item_codes(np.asarray(target.masked))
+            parts["masked"].append(np.setdiff1d(hidden[hidden > 0], codes[keep]))
+            owners["masked"].append(i)
+        for name, found in parts.items():
+            counts = [len(part) for part in found]
+            index = np.repeat(np.array(owners[name], dtype=np.int64), counts)
+            flat = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+            batch[f"{name}_rows"] = torch.from_numpy(index)
+            batch[f"{name}_items"] = torch.from_numpy(flat.astype(np.int64))
+        flat = np.concatenate(weights) if weights else np.zeros(0)
+        batch["target_weights"] = torch.from_numpy(flat.astype(np.float32))
+
+
+class ScenarioModule(BudgetModule):
+    """Lightning module of a scenario: the whole network is tuned, the trunk more slowly."""
+
+    def __init__(
+        self, network: Network, head: Head, task: Task, plan: Plan, loss: Any = None
+    ) -> None:
+        super().__init__(plan, run_logger)
+        self.network = network
+        self.head = head
+        self.task = task
+        self.custom_loss = loss
+        self._outputs: list[tuple[Any, Batch, float]] = []
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Tune events and trunk at half the rate of the rest."""
+        slow = {id(p) for m in (self.network.events, self.network.blocks) for p in m.parameters()}
+        found = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in found if id(p) in slow], "scale": _TRUNK_SCALE},
+            {"params": [p for p in found if id(p) not in slow], "scale": 1.0, "decay": 0.05},
+        ]
+
+    def _loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        if self.custom_loss is not None and "target" in batch:
+            return self.custom_loss(output, batch["target"])
+        return self.head.loss(output, batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """Return the loss of a batch."""
+        return self._loss(self.head.output(self.network, batch), batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the predictions of a validation batch."""
+        output = self.head.output(self.network, batch)
+        loss = float(self._loss(output, batch))
+        if self.task.kind == "recommendation":
+            kept: Any = torch.topk(output, min(12, output.shape[1])).indices.cpu().numpy()
+        else:
+            kept = self.head.decode(output.float().cpu())
+        small = {k: batch[k].cpu() for k in ("target", "target_rows", "target_items") if k in batch}
+        self._outputs.append((kept, small, loss * len(kept)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log the validation metrics."""
+        rows = sum(len(kept) for kept, _, _ in self._outputs) or 1
+        found = {"loss": sum(loss for _, _, loss in self._outputs) / rows}
+        found.update(collected_metrics(self.task, [(k, b) for k, b, _ in self._outputs]))
+        self._outputs = []
+        self.validation_done()
+        made = {f"val_{name}": value for name, value in found.items()}
+        for name, value in made.items():
+            self.log(name, value)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in made.items())
+        log_metrics(run_logger, f"Validation: {text}", {"step": self.global_step, **made})
+
+
+def collected_metrics(task: Task, outputs: list[tuple[Any, Batch]]) -> dict[str, float]:
+    """Return the metrics of collected (prediction, batch) pairs."""
+    if task.kind == "recommendation":
+        ranked, wanted = [], []
+        for top, batch in outputs:
+            owners, items = batch["target_rows"].numpy(), batch["target_items"].numpy()
+            for i in range(len(top)):
+                ranked.append(top[i])
+                wanted.append(items[owners == i])
+        made = ranking(ranked, wanted, 12)
+        made.update(ranking(ranked, wanted, 10))
+        return {f"{name}_0": value for name, value in made.items()}
+    predictions = np.concatenate([np.asarray(p) for p, _ in outputs])
+    targets = np.concatenate([batch["target"].numpy() for _, batch in outputs])
+    return vector_metrics(task, predictions, targets)
+
+
+@torch.inference_mode()
+def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -> Iterator[Any]:
+    """Yield (raw output on the CPU, batch) pairs."""
+    network.eval().to(device)
+    head.eval().to(device)
+    for batch in batches:
+        output = head.output(network, to_device(batch, device))
+        yield output.float().cpu(), batch

@@ -1,0 +1,119 @@
+"""Scenarios: the documented import location `monad.ui.module`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monad.config.params import EntityIds
+from monad.config.time_range import DataMode, TimeRange
+from monad.errors import CheckpointError, problem
+from monad.io.checkpoint import Checkpoint, read_checkpoint
+from monad.logs import run_logger
+from monad.tasks import (
+    BinaryClassificationTask,
+    MulticlassClassificationTask,
+    MultilabelClassificationTask,
+    OneHotRecommendationTask,
+    RecommendationTask,
+    RegressionTask,
+    Task,
+)
+from monad.training.module import MonadModuleImpl
+
+__all__ = [
+    "BinaryClassificationTask",
+    "MonadModuleImpl",
+    "MulticlassClassificationTask",
+    "MultilabelClassificationTask",
+    "OneHotRecommendationTask",
+    "RecommendationTask",
+    "RegressionTask",
+    "load_from_checkpoint",
+    "load_from_foundation_model",
+]
+
+
+def load_from_foundation_model(
+    checkpoint_path: Path | str,
+    downstream_task: Task,
+    target_fn: Callable[..., Any],
+    with_head: bool = False,
+    *,
+    split: dict[DataMode, TimeRange] | None = None,
+    entity_ids: EntityIds | None = None,
+    data_params: dict[str, Any] | None = None,
+    num_outputs: int | None = None,
+    num_targets: int | None = None,
+) -> MonadModuleImpl:
+    """Put a task on a foundation model; sources, dates and parameters are the model's.
+
+    Args:
+        checkpoint_path: The directory that `pretrain` wrote.
+        downstream_task: The task.
+        target_fn: Turns history and future into a target.
+        with_head: Accepted; the network below the head is always loaded.
+        split: Date ranges that replace the configured ones, by mode.
+        entity_ids: Limits tests and predictions to these main entities.
+        data_params: Fields that replace those of the configuration's `data_params`.
+        num_outputs: Ignored; older releases needed it.
+        num_targets: Ignored; older releases needed it.
+    """
+    if not callable(target_fn):
+        raise TypeError("target_fn must be callable")
+    if with_head:
+        run_logger.warning("with_head has no effect in this engine yet")
+    if num_outputs is not None or num_targets is not None:
+        run_logger.warning("num_outputs and num_targets are ignored; the task decides")
+    checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
+    if checkpoint.task is not None:
+        raise CheckpointError(
+            problem(
+                f"{checkpoint_path} is a scenario checkpoint of {checkpoint.task!r}",
+                do="Use load_from_checkpoint for it",
+            )
+        )
+    return MonadModuleImpl(
+        checkpoint, downstream_task, target_fn, split=split, entity_ids=entity_ids
+    )
+
+
+def load_from_checkpoint(
+    checkpoint_path: Path | str,
+    *,
+    trust_target_fn: bool = False,
+    target_fn: Callable[..., Any] | None = None,
+    split: dict[DataMode, TimeRange] | None = None,
+    entity_ids: EntityIds | None = None,
+    data_params: dict[str, Any] | None = None,
+) -> MonadModuleImpl:
+    """Load a scenario: weights and task only.
+
+    The stored target function is code; it is unpickled when `fit` or `test` needs labels, and
+    only with *trust_target_fn* (or MONAD_TRUST_TARGET_FN=1). `predict` never needs it.
+    """
+    checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
+    if checkpoint.task is None:
+        raise CheckpointError(
+            problem(
+                f"{checkpoint_path} is a foundation model",
+                do="Use load_from_foundation_model with a task and a target function",
+            )
+        )
+    return MonadModuleImpl(
+        checkpoint,
+        checkpoint.task,
+        target_fn,
+        trust_target_fn=trust_target_fn,
+        split=split,
+        entity_ids=entity_ids,
+    )
+
+
+def _overridden(checkpoint: Checkpoint, data_params: dict[str, Any] | None) -> Checkpoint:
+    if data_params:
+        from monad.config.loading import parse_config
+
+        raw = dict(checkpoint.config.raw)
+        raw["data_params"] = {**raw["data_params"], **data_params}
+        checkpoint.config = parse_config(raw, "data.yaml")
+    return checkpoint

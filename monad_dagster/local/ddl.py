@@ -1,0 +1,489 @@
+"""Databases, schemas, warehouses, roles, users, USE and ALTER SESSION."""
+
+from typing import TYPE_CHECKING, Any
+
+from monad_dagster.local import errors
+from monad_dagster.local.credentials import hash_password
+from monad_dagster.local.handlers import statement
+from monad_dagster.local.results import ResultSet, status
+from monad_dagster.local.statements import Cursor, ObjectName, Statement, quote_identifier
+
+if TYPE_CHECKING:
+    from monad_dagster.local.session import Session
+
+DONE = "Statement executed successfully."
+_USE = 0x4300
+_SIZES = frozenset(
+    {"XSMALL", "SMALL", "MEDIUM", "LARGE", "XLARGE", "XXLARGE", "XXXLARGE", "X4LARGE",
+     "X5LARGE", "X6LARGE"}
+)  # fmt: skip
+_SIZE_ALIASES = {
+    "X-SMALL": "XSMALL",
+    "X-LARGE": "XLARGE",
+    "2X-LARGE": "XXLARGE",
+    "3X-LARGE": "XXXLARGE",
+}
+_WAREHOUSE = (
+    "WAREHOUSE_SIZE", "WAREHOUSE_TYPE", "MAX_CLUSTER_COUNT", "MIN_CLUSTER_COUNT", "SCALING_POLICY",
+    "AUTO_SUSPEND", "AUTO_RESUME", "INITIALLY_SUSPENDED", "RESOURCE_MONITOR", "COMMENT",
+    "STATEMENT_TIMEOUT_IN_SECONDS", "STATEMENT_QUEUED_TIMEOUT_IN_SECONDS", "MAX_CONCURRENCY_LEVEL",
+    "ENABLE_QUERY_ACCELERATION", "QUERY_ACCELERATION_MAX_SCALE_FACTOR", "TAG",
+)  # fmt: skip
+_LEVELS = frozenset({"TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"})
+_CONTAINER_PROPERTIES = (
+    "DATA_RETENTION_TIME_IN_DAYS", "MAX_DATA_EXTENSION_TIME_IN_DAYS", "DEFAULT_DDL_COLLATION",
+    "COMMENT", "LOG_LEVEL", "LOG_EVENT_LEVEL", "TRACE_LEVEL", "METRIC_LEVEL", "TAG", "EVENT_TABLE",
+)  # fmt: skip
+_LEVEL_PARAMETERS = ("LOG_LEVEL", "LOG_EVENT_LEVEL", "TRACE_LEVEL", "METRIC_LEVEL", "EVENT_TABLE")
+
+
+def _existing(
+    session: "Session", statement: Statement, kind: str, name: ObjectName, if_not_exists: bool
+) -> bool:
+    """Handle a name that is held: True means the statement is done, by IF NOT EXISTS."""
+    database, schema, last = session.locate(kind, name)
+    if session.catalog.get(kind, last, database, schema) is None:
+        return False
+    if if_not_exists:
+        return True
+    if "OR REPLACE" not in statement.modifiers:
+        raise errors.already_exists(quote_identifier(last))
+    session.require_ownership(kind, name)
+    return False
+
+
+def _exists_text(name: ObjectName) -> ResultSet:
+    return status(f"{name.name} already exists, statement succeeded.")
+
+
+# Databases and schemas
+
+
+@statement("CREATE DATABASE")
+def create_database(session: "Session", statement: Statement) -> ResultSet:
+    """Create a database with its PUBLIC schema and make both current."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    _refuse_clone(cursor)
+    properties = cursor.properties(*_CONTAINER_PROPERTIES, kind="DATABASE")
+    session.require_account("CREATE DATABASE")
+    if _existing(session, statement, "DATABASE", name, if_not_exists):
+        return _exists_text(name)
+    last = name.name
+    if session.catalog.get("DATABASE", last):
+        _drop_database(session, last)
+    session.account.engine.create_database(last)
+    with session.catalog.transaction():
+        session.create_object("DATABASE", name, properties=_kept(properties))
+        session.catalog.create("SCHEMA", "PUBLIC", session.role, database=last)
+    _set_levels(session, f"DATABASE:{last}", properties)
+    session.account.engine.create_schema(last, "PUBLIC")
+    session.database, session.schema = last, "PUBLIC"
+    return status(f"Database {last} successfully created.")
+
+
+def _refuse_clone(cursor: Cursor) -> None:
+    if cursor.looking_at("CLONE"):
+        raise errors.unsupported("CLONE")
+    for words in ("FROM SHARE", "AS REPLICA OF"):
+        if cursor.looking_at(words):
+            raise errors.unsupported(words)
+
+
+def _kept(properties: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in properties.items() if k not in _LEVEL_PARAMETERS and k != "TAG"}
+
+
+@statement("CREATE SCHEMA")
+def create_schema(session: "Session", statement: Statement) -> ResultSet:
+    """Create a schema and make it current."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    _refuse_clone(cursor)
+    managed = cursor.accept("WITH MANAGED ACCESS")
+    properties = cursor.properties(*_CONTAINER_PROPERTIES, kind="SCHEMA")
+    database, last = session.qualify_schema(name)
+    session.lookup("DATABASE", ObjectName((database,)), "CREATE SCHEMA")
+    full = ObjectName((database, last))
+    if _existing(session, statement, "SCHEMA", full, if_not_exists):
+        return _exists_text(name)
+    if session.catalog.get("SCHEMA", last, database):
+        _drop_schema(session, database, last)
+    session.account.engine.create_schema(database, last)
+    session.create_object(
+        "SCHEMA", full, properties=_kept(properties) | ({"MANAGED": True} if managed else {})
+    )
+    _set_levels(session, f"SCHEMA:{database}.{last}", properties)
+    session.database, session.schema = database, last
+    return status(f"Schema {last} successfully created.")
+
+
+@statement("DROP DATABASE")
+def drop_database(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a database with everything in it."""
+    found, name = _to_drop(session, statement, "DATABASE")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    _drop_database(session, name.name)
+    if session.database == name.name:
+        session.database = session.schema = None
+    return status(f"{name.name} successfully dropped.")
+
+
+def _drop_database(session: "Session", name: str) -> None:
+    _run_drop_hooks(session, name, None)
+    session.account.engine.drop_database(name)
+    session.account.stages.drop(name)
+    session.catalog.drop("DATABASE", name)
+
+
+@statement("DROP SCHEMA")
+def drop_schema(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a schema with everything in it."""
+    found, name = _to_drop(session, statement, "SCHEMA")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    database, last = session.qualify_schema(name)
+    _drop_schema(session, database, last)
+    if (session.database, session.schema) == (database, last):
+        session.schema = None
+    return status(f"{last} successfully dropped.")
+
+
+def _drop_schema(session: "Session", database: str, name: str) -> None:
+    _run_drop_hooks(session, database, name)
+    session.account.engine.drop_schema(database, name)
+    session.account.stages.drop(database, name)
+    session.catalog.drop("SCHEMA", name, database=database)
+
+
+def _run_drop_hooks(session: "Session", database: str, schema: str | None) -> None:
+    """Let other rooms clean up before a schema or database goes."""
+    for hook in session.account.drop_hooks:
+        hook(database, schema)
+
+
+def _to_drop(session: "Session", statement: Statement, kind: str) -> tuple[bool, ObjectName]:
+    """Read `[IF EXISTS] name [CASCADE | RESTRICT]`; tell whether there is something to drop."""
+    cursor = statement.cursor
+    if_exists = cursor.accept("IF EXISTS")
+    name = cursor.name()
+    cursor.accept_any("CASCADE", "RESTRICT")
+    cursor.expect_end()
+    if if_exists and session.find(kind, name) is None:
+        return False, name
+    found = session.require_ownership(kind, name)
+    if found.properties.get("SYSTEM"):
+        raise errors.insufficient_privileges(kind, found.name)
+    return True, name
+
+
+@statement("ALTER DATABASE", "ALTER SCHEMA")
+def alter_container(session: "Session", statement: Statement) -> ResultSet:
+    """Set or unset parameters and properties of a database or schema."""
+    cursor = statement.cursor
+    kind = statement.words()[1]
+    if_exists = cursor.accept("IF EXISTS")
+    name = cursor.name()
+    if if_exists and session.find(kind, name) is None:
+        return status(DONE)
+    found = session.lookup(kind, name, "MODIFY")
+    scope = (
+        f"DATABASE:{found.name}" if kind == "DATABASE" else f"SCHEMA:{found.database}.{found.name}"
+    )
+    if cursor.accept("UNSET"):
+        while not cursor.at_end():
+            key = cursor.identifier()
+            session.account.set_parameter(scope, key, None)
+            cursor.accept_op(",")
+        return status(DONE)
+    if not cursor.accept("SET"):
+        words = " ".join(
+            ["ALTER", kind, *(t.value for t in cursor.tokens[cursor.at : cursor.at + 1])]
+        )
+        raise errors.unsupported(words)
+    properties = cursor.properties(*_CONTAINER_PROPERTIES, kind=kind)
+    _set_levels(session, scope, properties)
+    session.catalog.update(kind, found.name, database=found.database, **_kept(properties))
+    return status(DONE)
+
+
+def _set_levels(session: "Session", scope: str, properties: dict[str, Any]) -> None:
+    for name in _LEVEL_PARAMETERS:
+        if name in properties:
+            value = str(properties[name]).upper()
+            if name.endswith("LOG_LEVEL") and value not in _LEVELS:
+                raise errors.invalid_value(properties[name], name)
+            if name == "LOG_EVENT_LEVEL" and value not in {"INFO", "ERROR", "OFF", *_LEVELS}:
+                raise errors.invalid_value(properties[name], name)
+            session.account.set_parameter(scope, name, value)
+
+
+# Warehouses
+
+
+@statement("CREATE WAREHOUSE")
+def create_warehouse(session: "Session", statement: Statement) -> ResultSet:
+    """Create a warehouse; it costs nothing here and is always ready."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    properties = _warehouse_properties(cursor)
+    session.require_account("CREATE WAREHOUSE")
+    if _existing(session, statement, "WAREHOUSE", name, if_not_exists):
+        return _exists_text(name)
+    suspended = bool(properties.pop("INITIALLY_SUSPENDED", False))
+    properties["STATE"] = "SUSPENDED" if suspended else "STARTED"
+    session.create_object("WAREHOUSE", name, properties=properties,
+                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
+    session.warehouse = name.name
+    return status(f"Warehouse {name.name} successfully created.")
+
+
+def _warehouse_properties(cursor: Cursor) -> dict[str, Any]:
+    properties = cursor.properties(*_WAREHOUSE, kind="WAREHOUSE")
+    if "WAREHOUSE_SIZE" in properties:
+        given = str(properties["WAREHOUSE_SIZE"]).upper()
+        size = _SIZE_ALIASES.get(given, given)
+        if size not in _SIZES:
+            raise errors.invalid_value(given, "WAREHOUSE_SIZE")
+        properties["WAREHOUSE_SIZE"] = size
+    return properties
+
+
+@statement("ALTER WAREHOUSE")
+def alter_warehouse(session: "Session", statement: Statement) -> ResultSet:
+    """Suspend, resume or change a warehouse."""
+    cursor = statement.cursor
+    if_exists = cursor.accept("IF EXISTS")
+    name = cursor.name()
+    if if_exists and session.find("WAREHOUSE", name) is None:
+        return status(DONE)
+    if cursor.accept_any("SUSPEND", "RESUME IF SUSPENDED", "RESUME") or cursor.looking_at("ABORT"):
+        found = session.lookup("WAREHOUSE", name, "OPERATE")
+        suspend = "SUSPEND" in statement.words(12) and "RESUME" not in statement.words(12)
+        session.catalog.update("WAREHOUSE", found.name, STATE="SUSPENDED" if suspend else "STARTED")
+        return status(DONE)
+    cursor.expect("SET")
+    found = session.lookup("WAREHOUSE", name, "MODIFY")
+    session.catalog.update("WAREHOUSE", found.name, **_warehouse_properties(cursor))
+    return status(DONE)
+
+
+@statement("DROP WAREHOUSE")
+def drop_warehouse(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a warehouse."""
+    found, name = _to_drop(session, statement, "WAREHOUSE")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    session.catalog.drop("WAREHOUSE", name.name)
+    if session.warehouse == name.name:
+        session.warehouse = None
+    return status(f"{name.name} successfully dropped.")
+
+
+# Roles and users
+
+
+@statement("CREATE ROLE")
+def create_role(session: "Session", statement: Statement) -> ResultSet:
+    """Create an account role."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    properties = cursor.properties("COMMENT", "TAG", kind="ROLE")
+    session.require_account("CREATE ROLE")
+    if _existing(session, statement, "ROLE", name, if_not_exists):
+        return _exists_text(name)
+    session.create_object("ROLE", name, properties=properties,
+                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
+    return status(f"Role {name.name} successfully created.")
+
+
+@statement("DROP ROLE")
+def drop_role(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a role; what it owned passes to the role that drops it."""
+    found, name = _to_drop(session, statement, "ROLE")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    held = [g for g in session.catalog.grants_to(name.name) if g.privilege == "OWNERSHIP"]
+    with session.catalog.transaction():
+        for grant in held:
+            target = {"database": grant.database, "schema": grant.schema}
+            session.catalog.update(grant.kind, grant.name, **target, owner=session.role)
+            session.catalog.grant("OWNERSHIP", grant.kind, grant.name, session.role, **target)
+        session.catalog.drop("ROLE", name.name)
+    return status(f"{name.name} successfully dropped.")
+
+
+_USER = (
+    "PASSWORD", "LOGIN_NAME", "DISPLAY_NAME", "FIRST_NAME", "LAST_NAME", "EMAIL", "TYPE", "COMMENT",
+    "DEFAULT_ROLE", "DEFAULT_WAREHOUSE", "DEFAULT_NAMESPACE", "DEFAULT_SECONDARY_ROLES", "DISABLED",
+    "MUST_CHANGE_PASSWORD", "RSA_PUBLIC_KEY", "TAG",
+)  # fmt: skip
+
+
+@statement("CREATE USER")
+def create_user(session: "Session", statement: Statement) -> ResultSet:
+    """Create a user; only password login is emulated."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    properties = _user_properties(cursor)
+    session.require_account("CREATE USER")
+    if _existing(session, statement, "USER", name, if_not_exists):
+        return _exists_text(name)
+    session.create_object("USER", name, properties=properties,
+                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
+    return status(f"User {name.name} successfully created.")
+
+
+def _user_properties(cursor: Cursor) -> dict[str, Any]:
+    properties = cursor.properties(*_USER, kind="USER")
+    if properties.get("PASSWORD"):
+        properties["PASSWORD"] = hash_password(str(properties["PASSWORD"]))
+    if properties.get("DEFAULT_ROLE"):
+        properties["DEFAULT_ROLE"] = str(properties["DEFAULT_ROLE"]).upper()
+    return properties
+
+
+@statement("ALTER USER")
+def alter_user(session: "Session", statement: Statement) -> ResultSet:
+    """Change a user's properties."""
+    cursor = statement.cursor
+    cursor.accept("IF EXISTS")
+    name = cursor.name()
+    cursor.expect("SET")
+    properties = _user_properties(cursor)
+    found = session.require_ownership("USER", name)
+    session.catalog.update("USER", found.name, **properties)
+    return status(DONE)
+
+
+@statement("DROP USER")
+def drop_user(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a user."""
+    found, name = _to_drop(session, statement, "USER")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    session.catalog.drop("USER", name.name)
+    return status(f"{name.name} successfully dropped.")
+
+
+# USE and ALTER SESSION
+
+
+def _used() -> ResultSet:
+    result = status(DONE)
+    result.statement_type_id = _USE
+    return result
+
+
+@statement("USE ROLE")
+def use_role(session: "Session", statement: Statement) -> ResultSet:
+    """Make another granted role current."""
+    name = statement.cursor.name()
+    statement.cursor.expect_end()
+    if session.catalog.get("ROLE", name.name) is None:
+        raise errors.cannot_operate()
+    allowed = (
+        session.catalog.roles_of(session.job_role) & {session.job_role, "PUBLIC"}
+        if session.job_role
+        else session.catalog.roles_of_user(session.user)
+    )
+    if name.name not in allowed:
+        raise errors.StatementError(
+            3013,
+            "42501",
+            "SQL access control error:\n"
+            f"Requested role '{name.name}' is not assigned to the executing user. "
+            "Specify another role to activate.",
+        )
+    session.role = name.name
+    return _used()
+
+
+@statement("USE SECONDARY ROLES")
+def use_secondary_roles(session: "Session", statement: Statement) -> ResultSet:
+    """Accept NONE only: secondary roles are off."""
+    if not statement.cursor.accept("NONE"):
+        raise errors.unsupported("USE SECONDARY ROLES")
+    return _used()
+
+
+@statement("USE WAREHOUSE")
+def use_warehouse(session: "Session", statement: Statement) -> ResultSet:
+    """Make a warehouse current."""
+    name = statement.cursor.name()
+    statement.cursor.expect_end()
+    found = session.find("WAREHOUSE", name)
+    if found is None or not session.has_privilege(found, "USAGE", "OPERATE", "MODIFY"):
+        raise errors.cannot_operate()
+    session.warehouse = found.name
+    return _used()
+
+
+@statement("USE SCHEMA")
+def use_schema(session: "Session", statement: Statement) -> ResultSet:
+    """Make a schema, and its database, current."""
+    name = statement.cursor.name()
+    statement.cursor.expect_end()
+    _use_schema(session, name)
+    return _used()
+
+
+def _use_schema(session: "Session", name: ObjectName) -> None:
+    database, schema = session.qualify_schema(name)
+    if schema == "INFORMATION_SCHEMA" and session.find("DATABASE", ObjectName((database,))):
+        session.database, session.schema = database, schema
+        return
+    found = session.find("SCHEMA", ObjectName((database, schema)))
+    if found is None:
+        raise errors.cannot_operate()
+    session.database, session.schema = found.database, found.name
+
+
+@statement("USE DATABASE", "USE")
+def use_database(session: "Session", statement: Statement) -> ResultSet:
+    """Make a database current, and its PUBLIC schema where it is visible."""
+    name = statement.cursor.name()
+    statement.cursor.expect_end()
+    if len(name.parts) == 2:
+        _use_schema(session, name)
+        return _used()
+    found = session.find("DATABASE", name)
+    if found is None:
+        raise errors.cannot_operate()
+    public = session.find("SCHEMA", ObjectName((found.name, "PUBLIC")))
+    session.database, session.schema = found.name, "PUBLIC" if public else None
+    return _used()
+
+
+@statement("ALTER SESSION")
+def alter_session(session: "Session", statement: Statement) -> ResultSet:
+    """Set or unset session parameters."""
+    cursor = statement.cursor
+    if cursor.accept("UNSET"):
+        while not cursor.at_end():
+            session.parameters.pop(cursor.identifier(), None)
+            cursor.accept_op(",")
+        return status(DONE)
+    cursor.expect("SET")
+    session.parameters.update(cursor.properties())
+    return status(DONE)
+
+
+@statement("ALTER ACCOUNT")
+def alter_account(session: "Session", statement: Statement) -> ResultSet:
+    """Set or unset account parameters."""
+    cursor = statement.cursor
+    session.require_account("MODIFY")
+    if cursor.accept("UNSET"):
+        session.account.set_parameter("ACCOUNT:", cursor.identifier(), None)
+        return status(DONE)
+    cursor.expect("SET")
+    for key, value in cursor.properties().items():
+        session.account.set_parameter("ACCOUNT:", key, value)
+    return status(DONE)

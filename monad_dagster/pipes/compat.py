@@ -1,0 +1,100 @@
+"""Every name that Dagster does not promise to keep, in one place.
+
+A contract test imports this module and calls what it can, so that an upgrade of Dagster fails
+here and nowhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    DagsterExecutionInterruptedError,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    OpExecutionContext,
+)
+from dagster._core.definitions.metadata.metadata_set import NamespacedMetadataSet
+from dagster._core.execution.stats import StepEventStatus
+from dagster._core.pipes.reattach import (
+    PipesLaunchHandle,
+    _latest_handle_in_run,
+    record_external_launch,
+    record_external_reattach,
+)
+from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
+
+ExecutionContext = OpExecutionContext | AssetExecutionContext
+INTERRUPTS = (DagsterExecutionInterruptedError, KeyboardInterrupt)
+
+__all__ = [
+    "INTERRUPTS",
+    "ExecutionContext",
+    "NamespacedMetadataSet",
+    "PipesLaunchHandle",
+    "forget_input_version",
+    "deferred_interrupts",
+    "latest_handle_in_run",
+    "record_external_launch",
+    "record_external_reattach",
+    "run_is_cancelling",
+    "step_key_of",
+    "step_succeeded",
+    "tagged_as_retry",
+]
+
+
+def step_key_of(context: ExecutionContext) -> str:
+    """Return the key of the executing step."""
+    return context.get_step_execution_context().step.key
+
+
+def forget_input_version(context: ExecutionContext, key: AssetKey) -> None:
+    """Make Dagster read an input's version again: it was observed after the step started."""
+    context.get_step_execution_context().wipe_input_asset_version_info(key)
+
+
+def latest_handle_in_run(
+    instance: DagsterInstance, run_id: str, step_key: str, client_name: str
+) -> PipesLaunchHandle | None:
+    """Return the newest launch recorded for a step in one run."""
+    return _latest_handle_in_run(instance, run_id, step_key, client_name)
+
+
+def tagged_as_retry(run: DagsterRun) -> bool:
+    """Whether Dagster says the run retries its parent from failure."""
+    return any(run.tags.get(tag) == "true" for tag in (RESUME_RETRY_TAG, ASSET_RESUME_RETRY_TAG))
+
+
+def step_succeeded(instance: DagsterInstance, run_id: str, step_key: str) -> bool:
+    """Whether a step of an earlier run ended well."""
+    stats = instance.get_run_step_stats(run_id, [step_key])
+    return any(stat.status == StepEventStatus.SUCCESS for stat in stats)
+
+
+def run_is_cancelling(context: ExecutionContext) -> bool:
+    """Whether a user asked for the end of the run; the status is set before the signal is sent."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status in (
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.CANCELED,
+    )
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Hold signals back until the block is through, then raise the interruption.
+
+    Dagster's own helper forgets a signal that arrived inside; here it is kept.
+    """
+    received = False
+    with capture_interrupts():
+        try:
+            yield
+        finally:
+            received = check_captured_interrupt()
+    if received:
+        raise DagsterExecutionInterruptedError

@@ -1,0 +1,173 @@
+"""What one call of the client wants to run, and the specification each attempt of it gets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from monad_dagster.errors import ConfigError, problem
+from monad_dagster.pipes.ledger import Attempt
+from monad_dagster.pipes.naming import attempt_name
+from monad_dagster.spcs.identifiers import StagePath
+from monad_dagster.spcs.instance_families import InstanceFamily
+from monad_dagster.spcs.lineage import LineageInput
+from monad_dagster.spcs.spec import (
+    MAIN_CONTAINER,
+    JobSpec,
+    SpecSettings,
+    StageVolume,
+    build_spec,
+)
+
+RUNS_DIRECTORY = "runs"
+RUN_DIRECTORY_VARIABLE = "MONAD_RUN_DIRECTORY"
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What one launch does differently from the resource.
+
+    Attributes:
+        compute_pool: Pool to run on.
+        replicas: Number of identical instances.
+        gpus: GPUs of the main container.
+        memory: Memory of the main container.
+        shared_memory: Size of /dev/shm.
+        resume_args: Arguments added when an attempt continues an earlier one; empty means that
+            the script cannot resume.
+        max_queue_seconds: Longest time before RUNNING.
+        max_runtime_seconds: Longest time after RUNNING.
+        require_materialization: Whether every selected asset must be reported by the container.
+        lineage_details: Anything to note in the lineage table.
+    """
+
+    compute_pool: str | None = None
+    replicas: int | None = None
+    gpus: int | None = None
+    memory: str | None = None
+    shared_memory: str | None = None
+    resume_args: Sequence[str] = ("--resume",)
+    max_queue_seconds: float | None = None
+    max_runtime_seconds: float | None = None
+    require_materialization: bool = True
+    lineage_details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What to run, independent of the attempt.
+
+    In `command`, `args`, `env` and the specification's own, `{output_path}` and `{run_directory}`
+    stand for directories as the container sees them, `{attempt}` for the attempt's name.
+
+    Attributes:
+        image: Image path with its tag.
+        stage: The stage of context, messages and outputs.
+        settings: What all specifications share.
+        command: Entry point of the main container.
+        args: Arguments of the main container.
+        env: Environment of the main container.
+        spec: A complete specification instead of command, args and env.
+        output_path: Directory below the stage in which each attempt gets its own.
+        inputs: What the output is made from.
+        options: What is different from the resource.
+    """
+
+    image: str
+    stage: StagePath
+    settings: SpecSettings
+    command: Sequence[str] = ()
+    args: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    spec: JobSpec | None = None
+    output_path: str | None = None
+    inputs: Sequence[LineageInput] = ()
+    options: LaunchOptions = field(default_factory=LaunchOptions)
+
+    def __post_init__(self) -> None:
+        if self.spec is not None and (self.command or self.args or self.env):
+            raise ConfigError(
+                problem("spec was given together with command, args or env", "", "Give one")
+            )
+
+    @property
+    def mount_path(self) -> str:
+        """Where the container sees the stage.
+
+        Raises:
+            ConfigError: The given specification does not mount it.
+        """
+        if self.spec is None:
+            return self.settings.mount_path
+        for volume in self.spec.volumes:
+            if not isinstance(volume, StageVolume):
+                continue
+            if StagePath.parse(volume.stage) == StagePath(self.stage.stage):
+                for mount in self.spec.main.mounts:
+                    if mount.name == volume.name:
+                        return mount.mount_path
+        raise ConfigError(
+            problem(
+                f"The specification does not mount {self.stage}",
+                "context and messages travel over that stage",
+                "Mount it with source: stage and stageConfig.name",
+            )
+        )
+
+    @property
+    def container_names(self) -> tuple[str, ...]:
+        """Names of the containers that are ours to watch."""
+        if self.spec is None:
+            return (MAIN_CONTAINER,)
+        return tuple(container.name for container in self.spec.containers)
+
+    def run_directory(self, attempt: Attempt) -> StagePath:
+        """Return the stage directory of an attempt's context, messages and log."""
+        return self.stage / RUNS_DIRECTORY / attempt_name(attempt.name.name)
+
+    def output_directory(self, output_name: str) -> StagePath | None:
+        """Return the stage directory of an output."""
+        return self.stage / self.output_path / output_name if self.output_path else None
+
+    def mounted(self, path: StagePath) -> str:
+        """Return a stage path as the container sees it."""
+        return path.mounted(self.mount_path)
+
+    def spec_for(self, attempt: Attempt, family: InstanceFamily | None) -> JobSpec:
+        """Return what *attempt* runs, without the variables that differ from launch to launch."""
+        known = self._placeholders(attempt)
+        resume = tuple(self.options.resume_args) if attempt.resumed else ()
+        if self.spec is not None:
+            spec = self.spec
+            args = tuple(_fill(a, known) for a in spec.main.args) + resume
+            env = {key: _fill(value, known) for key, value in spec.main.env.items()}
+            return spec.with_args(args).with_env(env) if env else spec.with_args(args)
+        return build_spec(
+            image=self.image,
+            command=tuple(_fill(part, known) for part in self.command),
+            args=tuple(_fill(part, known) for part in self.args) + resume,
+            env={key: _fill(value, known) for key, value in self.env.items()},
+            settings=self.settings,
+            family=family,
+        )
+
+    def launch_variables(self, attempt: Attempt) -> dict[str, str]:
+        """Return the variables that differ from launch to launch."""
+        # The directory in plain text, beside the encoded Pipes parameters: a runner that maps
+        # mount paths can map this one.
+        return {RUN_DIRECTORY_VARIABLE: self.mounted(self.run_directory(attempt))}
+
+    def _placeholders(self, attempt: Attempt) -> dict[str, str]:
+        known = {
+            "{attempt}": attempt_name(attempt.name.name),
+            "{run_directory}": self.mounted(self.run_directory(attempt)),
+        }
+        output = self.output_directory(attempt.output_name)
+        if output is not None:
+            known["{output_path}"] = self.mounted(output)
+        return known
+
+
+def _fill(text: str, known: Mapping[str, str]) -> str:
+    for placeholder, value in known.items():
+        text = text.replace(placeholder, value)
+    return text

@@ -1,0 +1,77 @@
+"""The typed metadata of a materialization that ran as a job service, under `spcs/`."""
+
+from dagster import MetadataValue, TextMetadataValue
+
+from monad_dagster.pipes.compat import NamespacedMetadataSet
+
+
+class SpcsMetadataSet(NamespacedMetadataSet):
+    """What the launch side knows of one job service.
+
+    Attributes:
+        job_name: Fully qualified name.
+        query_id: Query id of EXECUTE JOB SERVICE.
+        status: Last status.
+        compute_pool: Pool it ran on.
+        instance_family: Family of the pool's nodes.
+        image_ref: Image as the specification names it.
+        image_digest: Digest that was asked for.
+        image_digest_observed: Digest that ran.
+        spec_sha256: Hash of the specification.
+        spec: The specification as YAML, without launch variables.
+        output_path: Stage directory of the output.
+        run_directory: Stage directory of context, messages and log.
+        log_path: Stage path of the archived log.
+        attempt: Counts from 1 within a chain of retries.
+        reattached: Whether this run found the job service instead of starting it.
+        resumed: Whether the attempt continued an earlier one's output.
+        replicas: Number of instances.
+        queue_seconds: From submission to running.
+        run_seconds: From running to the end.
+        restart_count: Restarts of the main container.
+        exit_code: Exit code of the container that counts.
+        credits_estimated: Node time at the configured rate.
+        failure_class: Why it failed.
+        platform_message: Snowflake's message for the container.
+        log_tail: Last log lines of a failure.
+        num_messages: Messages received.
+        warnings: What was noticed before the submission.
+    """
+
+    job_name: str | None = None
+    query_id: str | None = None
+    status: str | None = None
+    compute_pool: str | None = None
+    instance_family: str | None = None
+    image_ref: str | None = None
+    image_digest: str | None = None
+    image_digest_observed: str | None = None
+    spec_sha256: str | None = None
+    spec: TextMetadataValue | None = None
+    output_path: str | None = None
+    run_directory: str | None = None
+    log_path: str | None = None
+    attempt: int | None = None
+    reattached: bool | None = None
+    resumed: bool | None = None
+    replicas: int | None = None
+    queue_seconds: float | None = None
+    run_seconds: float | None = None
+    restart_count: int | None = None
+    exit_code: int | None = None
+    credits_estimated: float | None = None
+    failure_class: str | None = None
+    platform_message: str | None = None
+    log_tail: str | None = None
+    num_messages: int | None = None
+    warnings: str | None = None
+
+    @classmethod
+    def namespace(cls) -> str:
+        """The prefix of every key."""
+        return "spcs"
+
+
+def text_value(text: str) -> TextMetadataValue:
+    """Wrap long text as metadata."""
+    return MetadataValue.text(text)
