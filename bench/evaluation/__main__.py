@@ -35,7 +35,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--timeout-seconds", type=float, default=7200.0)
     parser.add_argument("--quick", action="store_true", help="small versions, in minutes")
-    for name, venv in (("peers", ".venv-peers"), ("rectools", ".venv-rectools"), ("engine", ".venv")):
+    for name, venv in (
+        ("peers", ".venv-peers"),
+        ("rectools", ".venv-rectools"),
+        ("engine", ".venv"),
+    ):
         parser.add_argument(f"--python-{name}", default=str(ROOT / venv / "bin" / "python"))
     return parser
 

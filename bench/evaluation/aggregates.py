@@ -34,7 +34,9 @@ class Table:
 
     def matrix(self) -> np.ndarray:
         """Return the columns as one matrix (rows x columns)."""
-        return np.column_stack(self.columns) if self.columns else np.zeros((self.size, 0), np.float32)
+        return (
+            np.column_stack(self.columns) if self.columns else np.zeros((self.size, 0), np.float32)
+        )
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,7 @@ def _union(
 ) -> np.ndarray:
     """Return the sorted codes row * items + item of all candidates."""
     key, count = np.unique(row * own.num_items + own.item, return_counts=True)
-    bought = rank_pairs(
-        key // own.num_items, key % own.num_items, count, num_rows=size, k=NUM_OWN
-    )
+    bought = rank_pairs(key // own.num_items, key % own.num_items, count, num_rows=size, k=NUM_OWN)
     popular = np.argsort(-popularity(known, cutoff, 30), kind="stable")[:NUM_POPULAR]
     parts = []
     for lists in (bought, near, np.tile(popular, (size, 1))):
@@ -216,7 +214,9 @@ def _row_features(
     lines = np.bincount(row, minlength=size)
     num_baskets = int(own.basket.max(initial=0)) + 1
     baskets = np.bincount(np.unique(row * num_baskets + own.basket) // num_baskets, minlength=size)
-    distinct = np.bincount(np.unique(row * own.num_items + own.item) // own.num_items, minlength=size)
+    distinct = np.bincount(
+        np.unique(row * own.num_items + own.item) // own.num_items, minlength=size
+    )
     last = np.zeros(size)
     last[row] = own.time
     per_row = {

@@ -155,7 +155,9 @@ def build_problem(dataset: str, log: EventLog, task: Task, cutoff: int) -> Probl
     return Problem(dataset, task, seen, cutoff, who)
 
 
-def leave_one_out(dataset: str, log: EventLog, task: Task = LEAVE_ONE_OUT) -> tuple[Problem, Examples]:
+def leave_one_out(
+    dataset: str, log: EventLog, task: Task = LEAVE_ONE_OUT
+) -> tuple[Problem, Examples]:
     """Return the problem of each entity's last event, and the answers.
 
     The last event is the last in time; among equal times, the last in file order.

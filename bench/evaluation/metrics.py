@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 
-
 def auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return the area under the ROC curve; NaN when one class is missing.
 
@@ -48,9 +47,7 @@ def calibration_error(target: np.ndarray, probability: np.ndarray, num_bins: int
     """Return the expected calibration error over bins of equal width."""
     place = np.minimum((probability * num_bins).astype(int), num_bins - 1)
     count = np.bincount(place, minlength=num_bins)
-    gap = np.abs(
-        np.bincount(place, probability, num_bins) - np.bincount(place, target, num_bins)
-    )
+    gap = np.abs(np.bincount(place, probability, num_bins) - np.bincount(place, target, num_bins))
     return float(gap[count > 0].sum() / len(target))
 
 

@@ -193,7 +193,9 @@ def section(cells: list[dict[str, Any]], folder: Path) -> tuple[str, list[dict[s
     sizes = {c["cutoff"]: c["population"] for c in cells}
     counted = ", ".join(f"{cutoff}: {size}" for cutoff, size in sorted(sizes.items()))
     who = f" among those active in the {task.active_days} days before" if task.active_days else ""
-    split = "last event of each entity" if task.leave_one_out else f"{task.horizon_days}-day windows"
+    split = (
+        "last event of each entity" if task.leave_one_out else f"{task.horizon_days}-day windows"
+    )
     parts = [
         f"### {cells[0]['dataset']}: {task.name}",
         f"{task.kind}, {split}{who}. Population: {counted}.",

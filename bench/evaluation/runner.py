@@ -143,6 +143,7 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
     variables = os.environ | {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'container' / 'engine'}",
         "OMP_NUM_THREADS": str(plan.num_threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine, spinning threads starve one another
         "OPENBLAS_NUM_THREADS": "1",
     }
     load_before = os.getloadavg()[0]

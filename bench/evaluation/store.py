@@ -54,7 +54,9 @@ def load_problem(path: Path) -> Problem:
             group, _, name = key.partition(":")
             if name:
                 values = stored[key]
-                groups[group][name] = np.char.decode(values, "utf-8") if group == "labels" else values
+                groups[group][name] = (
+                    np.char.decode(values, "utf-8") if group == "labels" else values
+                )
         log = EventLog(
             **{name: stored[name] for name in _ARRAYS},
             entity_ids=np.char.decode(stored["entity_ids"], "utf-8"),

@@ -107,5 +107,3 @@ def last_two_weeks(log: EventLog) -> tuple[int, int]:
     """Return validation and test timestamps of a generated set, as RelBench sets them: 7-day windows."""
     last_day = log.end // DAY * DAY
     return last_day - 14 * DAY, last_day - 7 * DAY
-
-

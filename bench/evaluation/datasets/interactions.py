@@ -51,7 +51,9 @@ def load(path: Path) -> EventLog:
         frame = pd.read_parquet(path)
         places, _ = columns([*map(str, frame.columns)])
         values = [frame.iloc[:, places[role]].to_numpy() for role in ("user", "item", "time")]
-        return build_log(entity=values[0].astype(str), item=values[1].astype(str), time=seconds(values[2]))
+        return build_log(
+            entity=values[0].astype(str), item=values[1].astype(str), time=seconds(values[2])
+        )
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
         fields, separator = split_line(stream.readline())

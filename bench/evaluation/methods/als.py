@@ -46,7 +46,9 @@ class ImplicitALS:
         score, best = max(trials, key=lambda trial: trial[0])
         lists = recommend(problem.log, problem.population, best, problem, effort)
         lists = fill_up(lists, popular_items(problem), seen_pairs(problem))
-        return Prediction(lists, {"validation_ndcg": score, "parameters": best, "trials": len(trials)})
+        return Prediction(
+            lists, {"validation_ndcg": score, "parameters": best, "trials": len(trials)}
+        )
 
 
 def validation(problem: Problem) -> tuple[EventLog, np.ndarray, np.ndarray]:

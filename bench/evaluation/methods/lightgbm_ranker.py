@@ -1,7 +1,8 @@
 """LightGBM ranker over repurchase, popularity, co-purchase and factorisation candidates.
 
 Rows of several timestamps, groups of one entity at one timestamp, tuned on the validation cut-off by
-MAP@k over all true items (those outside the candidates count as missed), then fitted again.
+MAP@k over all true items (those outside the candidates count as missed); the best few choices are
+fitted again and averaged.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from bench.evaluation.methods.base import Effort, Prediction
 from bench.evaluation.metrics import ranking_metrics
 from bench.evaluation.ranking import fill_up, popular_items, rank_pairs
 
-TRIALS, QUICK_TRIALS = 10, 2
-BAGS, QUICK_BAGS = 3, 1
+TRIALS, QUICK_TRIALS = 8, 2
+KEPT, QUICK_KEPT = 3, 1
 CHECK_EVERY, PATIENCE, MAX_ROUNDS = 25, 3, 600
 MAX_ENTITIES = 2500
 
@@ -89,18 +90,25 @@ class LightGBMRanker:
         for _ in range(QUICK_TRIALS if effort.quick else TRIALS):
             chosen = draw_parameters(rng, effort.num_threads)
             trials.append((*self._try(problem, examples, chosen, effort.quick), chosen))
-        score, rounds, best = max(trials, key=lambda trial: trial[0])
-        groups = self._groups(problem, examples, problem.validation_cutoff, best, effort.quick)
+        trials.sort(key=lambda trial: -trial[0])
+        kept = trials[: QUICK_KEPT if effort.quick else KEPT]
         pairs = candidate_pairs(problem.log, problem.population, problem.cutoff)
         total = np.zeros(len(pairs.row))
-        for bag in range(QUICK_BAGS if effort.quick else BAGS):
-            booster = new_booster(groups, best, effort.seed * 100 + bag + 1)
+        for place, (_, rounds, chosen) in enumerate(kept):
+            until = problem.validation_cutoff
+            groups = self._groups(problem, examples, until, chosen, effort.quick)
+            booster = new_booster(groups, chosen, effort.seed * 100 + place + 1)
             for _ in range(rounds):
                 booster.update()
-            total += booster.predict(pairs.values)
+            scores = booster.predict(pairs.values)
+            total += (scores - scores.mean()) / (scores.std() + 1e-12)
         lists = ranked(pairs, total, len(problem.population), problem.task.k)
-        facts = {"validation": score, "parameters": best, "rounds": rounds, "trials": len(trials)}
-        facts["candidates"] = len(pairs.row)
+        facts = {
+            "validation": [score for score, _, _ in kept],
+            "parameters": [chosen | {"rounds": rounds} for _, rounds, chosen in kept],
+            "trials": len(trials),
+            "candidates": len(pairs.row),
+        }
         return Prediction(fill_up(lists, popular_items(problem)), facts)
 
     def _groups(
@@ -151,7 +159,7 @@ def new_booster(groups: list[Groups], chosen: dict[str, Any], seed: int) -> Any:
     settings = {name: value for name, value in chosen.items() if name not in own} | {
         "seed": seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
         "verbosity": -1,
         "max_bin": 127,
         "metric": "None",

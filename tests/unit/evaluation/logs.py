@@ -19,7 +19,9 @@ def made_log(num_entities: int = 60, num_days: int = 240, seed: int = 0) -> Even
             for _ in range(int(rng.integers(1, 4))):
                 if day < num_days:
                     entity.append(f"e{who}")
-                    item.append(f"i{rng.choice(own) if rng.random() < 0.7 else rng.integers(0, 40)}")
+                    item.append(
+                        f"i{rng.choice(own) if rng.random() < 0.7 else rng.integers(0, 40)}"
+                    )
                     time.append(START + int(day) * DAY + int(rng.integers(0, DAY)))
                     amount.append(float(rng.gamma(2, 10)))
     return build_log(

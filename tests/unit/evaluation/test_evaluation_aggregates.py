@@ -39,7 +39,9 @@ def test_future_has_no_effect():
     """Events after the timestamp, however wild, change no column."""
     log, cutoff = made_log(), START + 120 * DAY
     after = log.time > cutoff
-    planted = replace(log, amount=np.where(after, 1e9, log.amount), item=np.where(after, 1, log.item))
+    planted = replace(
+        log, amount=np.where(after, 1e9, log.amount), item=np.where(after, 1, log.item)
+    )
     who = np.unique(log.entity[~after])
     np.testing.assert_array_equal(
         aggregate(log, who, cutoff).values, aggregate(planted, who, cutoff).values

@@ -39,7 +39,9 @@ def test_population_is_active_in_the_days_before():
 def test_labels_of_churn_spend_and_items():
     """Labels look at the window after T only, and at the population only."""
     log = tiny_log()
-    answers = {t.name: d.truth(log, d.build_problem("tiny", log, t, CUTOFF)) for t in (CHURN, SPEND, ITEMS)}
+    answers = {
+        t.name: d.truth(log, d.build_problem("tiny", log, t, CUTOFF)) for t in (CHURN, SPEND, ITEMS)
+    }
     assert answers["churn"].target.tolist() == [0, 0, 1]
     assert answers["spend"].target.tolist() == [32, 16, 0]
     assert answers["items"].bought.tolist() == [[0, 3], [1, 1]]
@@ -71,7 +73,9 @@ def test_changing_the_future_changes_no_problem():
     log = made_log()
     cutoff = START + 150 * DAY
     after = log.time > cutoff
-    planted = replace(log, amount=np.where(after, 1e9, log.amount), item=np.where(after, 0, log.item))
+    planted = replace(
+        log, amount=np.where(after, 1e9, log.amount), item=np.where(after, 0, log.item)
+    )
     before, now = (d.build_problem("made", x, d.CHURN_30, cutoff) for x in (log, planted))
     np.testing.assert_array_equal(before.log.amount, now.log.amount)
     np.testing.assert_array_equal(before.log.item, now.log.item)
