@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         "peak_rss_mib": peak_rss_mib(),
         "rss_before_mib": base_mib,
         "packages": package_versions(),
-        "method": prediction.facts,
+        "details": prediction.facts,
     }
     if prediction.values.shape[0] != len(problem.population):
         raise ValueError(
