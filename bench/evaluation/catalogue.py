@@ -48,6 +48,7 @@ class Dataset:
         cutoffs: Timestamps, or a function of the log; empty for leave-one-out.
         tasks: Questions.
         methods: Names of methods, or None for all that fit.
+        quick_skips: Whether a quick run leaves it out.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dataset:
     cutoffs: tuple[str, ...] | Callable[[EventLog], tuple[str, ...]]
     tasks: tuple[Task, ...]
     methods: tuple[str, ...] | None = None
+    quick_skips: bool = False
 
 
 def _below(sources: Sources, name: str) -> Path:
@@ -116,6 +118,7 @@ DATASETS = (
         ("2017-09-01", "2017-10-01", "2017-11-01", "2017-12-01"),
         (d.CHURN_30, d.SPEND_30),
         ("lightgbm", "engine"),
+        quick_skips=True,
     ),
     Dataset("hm-sample", _hm_sample, _generated_cutoff, _REL_HM),
     Dataset("hm", _hm, ("2020-09-14",), _REL_HM),

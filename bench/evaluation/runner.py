@@ -90,6 +90,8 @@ def cells(plan: Plan, say: Callable[[str], None]) -> Iterator[Cell]:
     for full in datasets(plan.sources):
         if plan.datasets and full.name not in plan.datasets:
             continue
+        if plan.sources.quick and full.quick_skips and not plan.datasets:
+            continue
         dataset = shortened(full) if plan.sources.quick else full
         try:
             log = dataset.load(plan.sources)

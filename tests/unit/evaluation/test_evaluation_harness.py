@@ -45,9 +45,7 @@ def test_a_problem_survives_the_disk(tmp_path):
     assert found.log.time.max() <= found.cutoff
     np.testing.assert_array_equal(found.population, problem.population)
     np.testing.assert_array_equal(found.log.item_ids, problem.log.item_ids)
-    np.testing.assert_array_equal(
-        found.log.category["channel"], problem.log.category["channel"]
-    )
+    np.testing.assert_array_equal(found.log.category["channel"], problem.log.category["channel"])
 
 
 def test_run_resume_and_report(plan, tmp_path):
@@ -56,7 +54,9 @@ def test_run_resume_and_report(plan, tmp_path):
     assert run(plan, said.append) == 0
     assert sum("seed 0:" in line for line in said) == 6
     assert any(line.startswith("missing: skipped, no H&M files") for line in said)
-    cell = json.loads(next((tmp_path / "full" / "cells").glob("*/*/churn/recency-0.json")).read_text())
+    cell = json.loads(
+        next((tmp_path / "full" / "cells").glob("*/*/churn/recency-0.json")).read_text()
+    )
     assert 0 <= cell["metrics"]["auroc"] <= 1
     assert cell["peak_rss_mib"] > 10
     said.clear()

@@ -79,7 +79,9 @@ def test_candidates_do_not_see_the_future():
 
     log = made_log()
     after = log.time > CUTOFF
-    planted = replace(log, item=np.where(after, 0, log.item), amount=np.where(after, 1e9, log.amount))
+    planted = replace(
+        log, item=np.where(after, 0, log.item), amount=np.where(after, 1e9, log.amount)
+    )
     who = np.unique(log.entity[~after]).astype(np.int64)
     before, now = (candidate_pairs(x, who, CUTOFF) for x in (log, planted))
     np.testing.assert_array_equal(before.item, now.item)
