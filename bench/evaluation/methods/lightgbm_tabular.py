@@ -13,7 +13,7 @@ import numpy as np
 from bench.evaluation.aggregates import Aggregates, aggregate
 from bench.evaluation.definitions import Problem
 from bench.evaluation.methods.base import Effort, Prediction
-from bench.evaluation.metrics import auroc, mae
+from bench.evaluation.metrics import auroc, log_loss, mae
 
 TRIALS, QUICK_TRIALS = 40, 3
 KEPT, QUICK_KEPT = 5, 1
@@ -128,7 +128,7 @@ class LightGBMTabular:
 
         def evaluate(raw: np.ndarray, _: Any) -> tuple[str, float, bool]:
             if kind == "binary":
-                return "auroc", auroc(target, raw), True
+                return "log_loss", log_loss(target, raw), False
             return "mae", mae(target, backward(raw, chosen["loss"])), False
 
         booster = lgb.train(
@@ -139,8 +139,11 @@ class LightGBMTabular:
             feval=evaluate,
             callbacks=[lgb.early_stopping(40, first_metric_only=True, verbose=False)],
         )
-        value = next(iter(booster.best_score["valid_0"].values()))
-        return (-value if kind == "binary" else value), booster.best_iteration, chosen
+        if kind == "binary":  # log-loss stops (steadier), AUROC chooses
+            value = -auroc(target, booster.predict(table.values))
+        else:
+            value = booster.best_score["valid_0"]["mae"]
+        return value, booster.best_iteration, chosen
 
     def _refit(
         self,

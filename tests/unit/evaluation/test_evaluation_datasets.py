@@ -84,7 +84,7 @@ def test_missing_data_is_skipped_with_a_reason(tmp_path):
 
 def test_folder_without_transactions_is_an_error(tmp_path):
     """A folder without the table of transactions names what is missing."""
-    with pytest.raises(FileNotFoundError, match="transactions_train.csv"):
+    with pytest.raises(FileNotFoundError, match=r"transactions_train\.csv"):
         hm.load(tmp_path)
 
 
