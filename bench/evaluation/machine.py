@@ -8,7 +8,7 @@ from pathlib import Path
 def machine_facts() -> dict[str, str | int | float]:
     """Return processor, cores, memory and operating system."""
     facts: dict[str, str | int | float] = {
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 0,
     }

@@ -31,6 +31,19 @@ cut-off (`time <= T`), labels lie in `T < time <= T + horizon`. A method runs in
 file that ends at the cut-off; every choice is made before it. A figure with a spread is the mean over seeds
 and the standard deviation between them. Intervals are 95 %, from a paired bootstrap over entities, the same
 entities in every cut-off. "Best peer" is the best on the test windows themselves, which favours the peers.
+
+## Running it
+
+| what | command |
+|---|---|
+| in minutes, to see that it works | `make evaluate QUICK=1 DATA=DIR` |
+| in full (hours; finished cells are kept, so it can be stopped) | `make evaluate DATA=DIR` |
+| a copy of the H&M Kaggle files (RelBench rel-hm definition) | `make evaluate HM=DIR` |
+| leave-one-out on a file of user, item, timestamp | `make evaluate INTERACTIONS=FILE` |
+| one part | `.venv-peers/bin/python -m bench.evaluation run --dataset online-retail --task churn --method lightgbm` |
+
+DIR holds `online-retail/` and `complete-journey-sample/`; what is not there is skipped with a reason. Generated
+H&M-shaped data always run. A cell is run again when its JSON below `.monad/evaluation` is removed.
 """
 
 
@@ -212,6 +225,28 @@ def section(cells: list[dict[str, Any]], folder: Path) -> tuple[str, list[dict[s
     return "\n\n".join(parts), found
 
 
+def attribute_table(cells: list[dict[str, Any]]) -> str:
+    """Return what attributes change: a data set beside itself without them; empty when not run."""
+    suffix, rows = "-without-attributes", []
+    grouped = by_task(cells)
+    for (dataset, name), bare in sorted(grouped.items()):
+        full = grouped.get((dataset.removesuffix(suffix), name))
+        if not dataset.endswith(suffix) or not full:
+            continue
+        metric = primary_metric(Task(**bare[0]["task"]))
+        with_them, without = method_means(full, metric), method_means(bare, metric)
+        for method in sorted(set(with_them) & set(without)):
+            if set(with_them[method]) != set(without[method]):
+                continue
+            values = overall(with_them[method]), overall(without[method])
+            shown = [number(value) for value in (*values, values[0] - values[1])]
+            rows.append([dataset.removesuffix(suffix), name, method, metric, *shown])
+    if not rows:
+        return ""
+    head = ["data set", "task", "method", "metric", "with", "without", "difference"]
+    return "### What attributes add\n\n" + table(head, rows)
+
+
 def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Path]:
     """Write the page and the dated JSON from the finished cells, and return their paths."""
     folder = sources.work_dir / ("quick" if sources.quick else "full")
@@ -223,8 +258,9 @@ def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Pat
         sections.append(text)
     size = "Quick run: small data, little tuning; not figures to compare." if sources.quick else ""
     described = ", ".join(f"{name} {value}" for name, value in facts.items())
-    head = [INTRODUCTION.strip(), f"Written on {day}. Machine: {described}.", size]
-    page = "\n\n".join(part for part in [*head, *sections] if part) + "\n"
+    head = [INTRODUCTION.strip(), f"## Results\n\nWritten on {day}. Machine: {described}.", size]
+    parts = [*head, attribute_table(cells), *sections]
+    page = "\n\n".join(part for part in parts if part) + "\n"
     docs.parent.mkdir(parents=True, exist_ok=True)
     docs.write_text(page)
     suffix = "-quick" if sources.quick else ""

@@ -12,7 +12,7 @@ from bench.evaluation import catalogue, runner
 from bench.evaluation import definitions as d
 from bench.evaluation.catalogue import Dataset, Sources
 from bench.evaluation.events import DAY
-from bench.evaluation.report import write_report
+from bench.evaluation.report import attribute_table, write_report
 from bench.evaluation.runner import Plan, run
 from bench.evaluation.scoring import Judged, compare
 from bench.evaluation.store import load_problem, save_problem
@@ -134,3 +134,21 @@ def test_every_method_is_known_and_fits_some_task():
 def test_memory_is_measured():
     """The peak of this process is a plausible number of MiB."""
     assert 10 < peak_rss_mib() < 100_000
+
+
+def test_attributes_are_compared_when_both_versions_ran():
+    """The page sets a data set beside itself without attributes, cut-off by cut-off."""
+    cells = [
+        {
+            "dataset": name,
+            "cutoff": "2020-07-08",
+            "method": "lightgbm",
+            "task": {"name": "churn", "kind": "binary", "horizon_days": 20},
+            "metrics": {"auroc": value},
+        }
+        for name, value in (("made", 0.7), ("made-without-attributes", 0.65))
+    ]
+    assert "| made | churn | lightgbm | auroc | 0.7000 | 0.6500 | 0.0500 |" in attribute_table(
+        cells
+    )
+    assert attribute_table(cells[:1]) == ""
