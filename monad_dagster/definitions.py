@@ -14,6 +14,9 @@ from monad_dagster.assets import build_graph
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.settings import Settings, load_settings
 
+# The connector's own default waits minutes for a host that does not answer.
+LOGIN_TIMEOUT_SECONDS = 60
+
 
 def snowflake_resource(settings: Settings) -> SnowflakeResource:
     """Return the connection of the deployment."""
@@ -31,9 +34,10 @@ def snowflake_resource(settings: Settings) -> SnowflakeResource:
             user="MONAD_PIPELINE",
             authenticator="snowflake",
             state_dir=str(settings.local_state_dir),
+            login_timeout=LOGIN_TIMEOUT_SECONDS,
             **names,
         )
-    parameters: dict[str, Any] = dict(settings.snowflake)
+    parameters: dict[str, Any] = {"login_timeout": LOGIN_TIMEOUT_SECONDS, **settings.snowflake}
     extra = {key: parameters.pop(key) for key in ("token_file_path", "host") if key in parameters}
     if extra:
         parameters["additional_snowflake_connection_args"] = extra

@@ -424,8 +424,9 @@ def _heartbeats(run: JobRun, interval_seconds: float) -> Iterator[None]:
 
 def _closing(pipes_context: Any) -> Callable[..., None]:
     def close(kind: Any, error: Any, traceback: Any) -> None:
-        # sys.exit() and sys.exit(0) end a script well; only other exits are reported.
-        if kind is SystemExit and error.code in (0, None):
+        # sys.exit() and sys.exit(0) end a script well, and SIGTERM comes from the platform: the
+        # exit code tells. Only other exits are the script's own failure.
+        if kind is SystemExit and error.code in (0, None, 128 + signal.SIGTERM):
             pipes_context.close()
         else:
             pipes_context.__exit__(kind, error, traceback)

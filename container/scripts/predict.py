@@ -51,7 +51,7 @@ def summary(path: Path) -> dict[str, Any]:
     return {
         "row_count": len(first) + rest,
         "columns": header.split("\t"),
-        "first_predictions": "\n".join([header, *first]),
+        "preview": "\n".join([header, *first]),
     }
 
 

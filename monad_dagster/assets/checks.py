@@ -7,6 +7,7 @@ import math
 
 import dagster as dg
 
+from monad_dagster.assets.baselines import compare
 from monad_dagster.assets.keys import FOUNDATION_MODEL, PREDICTIONS, SCENARIO_CHECKPOINT
 
 
@@ -79,15 +80,16 @@ def _better_than_baseline() -> dg.AssetChecksDefinition:
         if metadata is None:
             return _missing()
         metrics = _metrics(metadata)
-        for name, value in metrics.items():
-            baseline = metrics.get(f"baseline_{name}")
-            if baseline is None:
-                continue
-            better = value < baseline if name.startswith(("mae", "rmse")) else value > baseline
+        found = compare(metrics)
+        if found:
             return dg.AssetCheckResult(
-                passed=better,
+                passed=all(item.is_better for item in found),
                 severity=dg.AssetCheckSeverity.WARN,
-                description=f"{name} is {value:.4g}, the naive baseline {baseline:.4g}.",
+                description="; ".join(
+                    f"{item.metric} is {item.value:.4g}, {item.method or 'the naive baseline'} "
+                    f"{item.baseline:.4g}"
+                    for item in found
+                ),
             )
         return dg.AssetCheckResult(
             passed=True,

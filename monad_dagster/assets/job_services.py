@@ -22,18 +22,18 @@ from monad_dagster.assets.keys import (
 )
 from monad_dagster.assets.model_config import ModelConfig, read_model_config
 from monad_dagster.assets.prediction_date import check_prediction_date
-from monad_dagster.assets.preflight import check_sources
+from monad_dagster.assets.preflight import check_sources, check_staged
 from monad_dagster.assets.retention import remove_old_attempts
 from monad_dagster.assets.sources import observe, source_keys
-from monad_dagster.assets.upstream import Upstream, latest_image, latest_output
+from monad_dagster.assets.upstream import Upstream, check_selection, latest_image, latest_output
+from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.pipes.launch import LaunchOptions
+from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.lineage import LineageInput
 
 if TYPE_CHECKING:
     from monad_dagster.settings import Settings
-
-_RETRY_TAGS = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 
 class PredictConfig(dg.Config):
@@ -167,9 +167,11 @@ def _materialize(
     upstreams: Sequence[Upstream] = (),
 ) -> Iterator[dg.MaterializeResult]:
     """Check the sources, run the job service, and yield what the container reported."""
+    check_selection(context)
     config = load_model_config(settings)
     image = latest_image(context)
     with spcs.session(query_tag=query_tag(context)) as session:
+        check_staged(session, _needed_files(spcs, settings, args[0], upstreams))
         facts = check_sources(session, config)
     observe(context, facts)
     inputs = [
@@ -198,10 +200,25 @@ def _materialize(
         remove_old_attempts(context, session, spcs.stage_root, keep=settings.keep_attempts)
 
 
+def _needed_files(
+    spcs: PipesSPCSClient, settings: "Settings", script: str, upstreams: Sequence[Upstream]
+) -> list[tuple[StagePath, str]]:
+    """Return the script and the upstream manifests, each with the asset that writes it."""
+    relative = script.removeprefix(f"{settings.mount_path}/")
+    needed = [(spcs.stage_root / relative, "stage_contents")]
+    needed += [
+        (upstream.location / "lineage.json", upstream.name)
+        for upstream in upstreams
+        if upstream.location is not None
+    ]
+    return needed
+
+
 def _output_path(context: dg.AssetExecutionContext) -> str:
     """Return the stage directory that holds the attempts of this asset and partition."""
     name = context.asset_key.to_user_string()
-    return f"{name}/{context.partition_key}" if context.has_partition_key else name
+    partition = compat.partition_key_of(context)
+    return f"{name}/{partition}" if partition else name
 
 
 def _stage_inputs(context: dg.AssetExecutionContext) -> list[LineageInput]:

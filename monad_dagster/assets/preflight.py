@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from monad_dagster.assets.model_config import ModelConfig, SourceTable
-from monad_dagster.errors import ConfigError, SnowflakeError, problem
+from monad_dagster.errors import ConfigError, SnowflakeError, StageError, problem
 from monad_dagster.spcs import sql, sql_tables
 from monad_dagster.spcs.connection import Session
-from monad_dagster.spcs.identifiers import QualifiedName
+from monad_dagster.spcs.identifiers import QualifiedName, StagePath
+from monad_dagster.spcs.stage import StageClient
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,28 @@ class TableFacts:
     row_count: int | None
     last_altered: str
     version: str
+
+
+def check_staged(session: Session, paths: Sequence[tuple[StagePath, str]]) -> None:
+    """Refuse a launch whose files are not on the stage.
+
+    Args:
+        session: Of the role that will run the job service.
+        paths: Each path that must be there, with the asset that puts it there.
+
+    Raises:
+        StageError: A path is empty.
+    """
+    client = StageClient(session)
+    for path, asset in paths:
+        if not client.exists(path):
+            raise StageError(
+                problem(
+                    f"Stage path {path} is empty",
+                    "the job service would not find what it reads",
+                    f"Materialize {asset} first",
+                )
+            )
 
 
 def check_sources(session: Session, config: ModelConfig) -> tuple[TableFacts, ...]:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from monad_dagster.assets.keys import FOUNDATION_MODEL, PREDICTIONS, SCENARIO_CHECKPOINT
 from monad_dagster.errors import MonadDagsterError
+from monad_dagster.pipes import compat
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.stage import StageClient
@@ -23,7 +24,7 @@ def remove_old_attempts(
     An output stays while the latest materialization of any other asset was made from it. A failure
     to clean up is logged and never fails the materialization.
     """
-    partition = context.partition_key if context.has_partition_key else None
+    partition = compat.partition_key_of(context)
     try:
         attempts = _outputs(context.instance, context.asset_key, partition)
         in_use = _locations_in_use(context.instance)

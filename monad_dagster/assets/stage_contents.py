@@ -159,6 +159,7 @@ def build_stage_contents(
         *(
             dg.AssetSpec(
                 slice_key(name),
+                deps=[STAGE_CONTENTS],
                 group_name=GROUP_ENVIRONMENT,
                 kinds={"snowflake"},
                 description=f"The part of the stage contents that {name}.py reads.",

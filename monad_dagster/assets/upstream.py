@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from monad_dagster.assets.keys import IMAGE
+from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE, STAGE_CONTENTS
 from monad_dagster.errors import ConfigError, problem
+from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.spcs.identifiers import StagePath
 
@@ -14,11 +15,19 @@ _DATA_VERSION_TAG = "dagster/data_version"
 
 @dataclass(frozen=True)
 class Upstream:
-    """One upstream output: its name, data version, and where the container sees it."""
+    """One upstream output.
+
+    Attributes:
+        name: The upstream asset.
+        version: Its data version.
+        mounted: Where the container sees the output.
+        location: Where it is on the stage; None when only the container's path is known.
+    """
 
     name: str
     version: str | None
     mounted: str
+    location: StagePath | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,32 @@ class PushedImage:
 
     reference: str
     digest: str
+
+
+def check_selection(context: dg.AssetExecutionContext) -> None:
+    """Refuse a run that stages files without the slice this asset waits for.
+
+    Dagster orders steps by the selected edges only; without the slice this asset could start before
+    the files are uploaded.
+
+    Raises:
+        ConfigError: `stage_contents` is selected and the slice is not.
+    """
+    selected = compat.selected_assets(context)
+    slices = [
+        key
+        for key in context.assets_def.asset_deps[context.asset_key]
+        if key.path[0] == STAGE_CONTENTS.path[0]
+    ]
+    if STAGE_CONTENTS in selected and not selected & set(slices):
+        names = ", ".join(key.to_user_string() for key in slices)
+        raise ConfigError(
+            problem(
+                f"{context.asset_key.to_user_string()} would not wait for stage_contents",
+                f"the run selects stage_contents without {names}",
+                f"Select {names} too, for example with 'stage_contents+'",
+            )
+        )
 
 
 def latest_image(context: dg.AssetExecutionContext) -> PushedImage:
@@ -48,14 +83,15 @@ def latest_output(
     Raises:
         ConfigError: The asset was never materialized.
     """
-    partitioned = context.has_partition_key and key != dg.AssetKey("foundation_model")
-    event = _latest(context, key, context.partition_key if partitioned else None)
+    partition = None if key == FOUNDATION_MODEL else compat.partition_key_of(context)
+    event = _latest(context, key, partition)
     metadata = event.metadata
     name = "spcs/output_path" if "spcs/output_path" in metadata else "output_path"
-    location = str(metadata[name].value)
-    if location.startswith("@"):
-        location = StagePath.parse(location).mounted(spcs.mount_path)
-    return Upstream(key.to_user_string(), (event.tags or {}).get(_DATA_VERSION_TAG), location)
+    text = str(metadata[name].value)
+    location = StagePath.parse(text) if text.startswith("@") else None
+    mounted = location.mounted(spcs.mount_path) if location else text
+    version = (event.tags or {}).get(_DATA_VERSION_TAG)
+    return Upstream(key.to_user_string(), version, mounted, location)
 
 
 def _latest(

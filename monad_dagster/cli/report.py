@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from monad_dagster.assets.baselines import compare, is_baseline
 from monad_dagster.cli.output import note, print_json, print_table, reports_errors
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.settings import Settings, dagster_home
@@ -123,17 +124,14 @@ def _print_metrics(row: dict[str, Any]) -> None:
     }
     if not shown:
         return
-    baselines = {
-        name.removeprefix("baseline_"): v
-        for name, v in shown.items()
-        if name.startswith("baseline_")
-    }
+    naive = {item.metric: item for item in compare(shown)}
     lines = []
     for name, value in sorted(shown.items()):
-        if name.startswith("baseline_"):
+        if is_baseline(name):
             continue
-        naive = baselines.get(name)
-        lines.append((name, _number(value), "" if naive is None else _number(naive)))
+        rival = naive.get(name)
+        text = f"{_number(rival.baseline)} ({rival.method or 'naive'})" if rival else ""
+        lines.append((name, _number(value), text))
     click.echo(f"\n{row['asset']}")
     print_table(lines, ["metric", "value", "naive baseline"])
 

@@ -44,7 +44,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what the session's role may not do."""
         for ref in self.reads:
-            _require_table(self.session, ref, "SELECT")
+            require_table(self.session, ref, "SELECT")
         if self.target is not None:
             _check_target(self.session, self.expression, self.target)
 
@@ -79,7 +79,7 @@ def analyze(session: "Session", expression: Any) -> Plan:
             not node.args.get("db") and session.schema == "INFORMATION_SCHEMA"
         ):
             plan.catalog_nodes.append(node)
-        elif not isinstance(expression, exp.Use | exp.Show):
+        elif not isinstance(expression, exp.Use | exp.Show | exp.Drop | exp.Alter):
             plan.reads.append(_resolve(session, node))
     return plan
 
@@ -113,6 +113,8 @@ def _target_node(expression: Any) -> Any:
     """Return the table a statement changes, if it changes one."""
     from sqlglot import exp
 
+    if isinstance(expression, exp.Drop) and expression.args.get("tables"):
+        return expression.args["tables"][0]
     if isinstance(expression, exp.TruncateTable):
         return expression.expressions[0] if expression.expressions else None
     kinds = exp.Insert | exp.Update | exp.Delete | exp.Merge | exp.Create | exp.Drop | exp.Alter
@@ -141,7 +143,8 @@ def _is_temporary(session: "Session", ref: TableRef) -> bool:
     return ("TABLE", *ref.key) in session.temporary
 
 
-def _require_table(session: "Session", ref: TableRef, *privileges: str) -> Any:
+def require_table(session: "Session", ref: TableRef, *privileges: str) -> Any:
+    """Return a table or view the role may use for one of *privileges*, or refuse."""
     if _is_temporary(session, ref):
         return None
     found = find_table(session, ref)
@@ -177,9 +180,9 @@ def _check_target(session: "Session", expression: Any, ref: TableRef) -> None:
     elif key == "Merge":
         _require_all(session, ref, _merge_privileges(expression))
     elif key == "TruncateTable":
-        _require_table(session, ref, "DELETE", "TRUNCATE")
+        require_table(session, ref, "DELETE", "TRUNCATE")
     elif key == "Describe":
-        _require_table(session, ref, "SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES")
+        require_table(session, ref, "SELECT", "INSERT", "UPDATE", "DELETE", "REFERENCES")
     else:
         privileges = _WRITES[key]
         if key == "Insert" and expression.args.get("overwrite"):
@@ -189,7 +192,7 @@ def _check_target(session: "Session", expression: Any, ref: TableRef) -> None:
 
 def _require_all(session: "Session", ref: TableRef, privileges: tuple[str, ...]) -> None:
     for privilege in privileges:
-        _require_table(session, ref, privilege)
+        require_table(session, ref, privilege)
 
 
 def _merge_privileges(expression: Any) -> tuple[str, ...]:
@@ -312,4 +315,6 @@ def _source_text(item: Any) -> str:
         return "?"
     if isinstance(item, exp.Cast):
         return f"{_source_text(item.this)}::{item.to.sql(dialect='snowflake')}".upper()
-    return item.sql(dialect="snowflake").upper()
+    text = item.sql(dialect="snowflake").upper()
+    # A bare CURRENT_DATE would be read as the column of that name.
+    return f"{text}()" if isinstance(item, exp.Func) and text.isidentifier() else text

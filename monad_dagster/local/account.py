@@ -8,6 +8,7 @@ import datetime as dt
 import itertools
 import json
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,7 @@ class Account:
         self.sessions: dict[int, Session] = {}
         # Called with (database, schema or None) before what they hold is dropped.
         self.drop_hooks: list[Callable[[str, str | None], None]] = []
+        # Signs the URLs of result chunks.
         self.blob_secret = secrets.token_urlsafe(32)
         self._open_hooks: list[Callable[[], None]] = []
         self._close_hooks: list[Callable[[], None]] = []
@@ -87,6 +89,15 @@ class Account:
         self.engine = Engine(self)
         self.stages = StageStore(self.state_dir / "stages")
         self.queries = Queries(self)
+        self._discard_leftovers()
+
+    def _discard_leftovers(self) -> None:
+        """Remove what belonged to sessions of an earlier process."""
+        shutil.rmtree(self.state_dir / "results", ignore_errors=True)
+        for kind in ("STAGE", "FILE FORMAT"):
+            for found in self.catalog.list_objects(kind):
+                if found.properties.get("TEMPORARY"):
+                    self.drop_object(kind, found.name, database=found.database, schema=found.schema)
 
     # Life cycle
 
@@ -116,6 +127,8 @@ class Account:
 
     def create_session(self, user: str, role: str, **facts: Any) -> Session:
         """Open a session for an authenticated user."""
+        for abandoned in self.tokens.abandoned_sessions():
+            self.end_session(abandoned)
         session = Session(self, next(self._session_ids), user, role, **facts)
         with self._lock:
             self.sessions[session.id] = session

@@ -240,13 +240,20 @@ class Protocol:
         """Send one spooled chunk of a result."""
         parameters = request.path_params
         query = self.account.queries.get(parameters["query_id"])
-        allowed = hmac.compare_digest(parameters["token"], self.account.blob_secret)
+        allowed = hmac.compare_digest(
+            parameters["token"], self._chunk_token(parameters["query_id"])
+        )
         if not allowed or query is None or not isinstance(query.result, ArrowRows):
             return Response(status_code=404)
         index = parameters["index"]
         if not 0 <= index < len(query.result.chunks):
             return Response(status_code=404)
         return FileResponse(query.result.chunks[index].path, media_type="application/octet-stream")
+
+    def _chunk_token(self, query_id: str) -> str:
+        """Return what opens the chunks of this one result."""
+        secret = self.account.blob_secret.encode()
+        return hmac.new(secret, query_id.encode(), "sha256").hexdigest()
 
     def _query(self, session: Session, query_id: str) -> Query:
         query = self.account.queries.get(query_id)
@@ -298,7 +305,7 @@ class Protocol:
         return envelope(data)
 
     def _arrow(self, query_id: str, rows: ArrowRows, base_url: str) -> dict[str, Any]:
-        prefix = f"{base_url}monad/results/{self.account.blob_secret}/{query_id}"
+        prefix = f"{base_url}monad/results/{self._chunk_token(query_id)}/{query_id}"
         data: dict[str, Any] = {
             "rowtype": rows.rowtype,
             "rowsetBase64": b64encode(rows.inline).decode(),

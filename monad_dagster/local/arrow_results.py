@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute as _compute
+
+pc: Any = _compute  # its functions are made at import, so type checkers do not see them
 
 BATCH_ROWS = 122_880  # DuckDB's row group: batches come without copying
 _INLINE_ROWS = 10_000

@@ -326,7 +326,7 @@ class Catalog:
             f" grant_option, created_on FROM grants WHERE {where} ORDER BY created_on, privilege",
             values,
         )
-        return [Grant(*row[:8], bool(row[8]), _time(row[9])) for row in rows]
+        return [_grant(row) for row in rows]
 
     def roles_of(self, role: str) -> frozenset[str]:
         """Return *role* and every role it inherits, PUBLIC included."""
@@ -407,6 +407,14 @@ def _object(row: tuple[Any, ...]) -> CatalogObject:
     return CatalogObject(
         kind, database, schema, name, owner, _time(created), _time(updated),
         json.loads(properties), identifier,
+    )  # fmt: skip
+
+
+def _grant(row: tuple[Any, ...]) -> Grant:
+    privilege, kind, database, schema, name, grantee_kind, grantee, grantor, option, created = row
+    return Grant(
+        privilege, kind, database, schema, name, grantee_kind, grantee, grantor, bool(option),
+        _time(created),
     )  # fmt: skip
 
 

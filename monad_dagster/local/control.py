@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monad_dagster.errors import LocalAccountError, problem
+from monad_dagster.local.runners.cleanup import kill_containers
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
 _STOP_SECONDS = 20.0
@@ -127,7 +128,9 @@ class LocalAccount:
                 )
             )
         self.stop()
-        shutil.rmtree(self.state_dir)
+        kill_containers(self.state_dir)
+        shutil.rmtree(self.state_dir, ignore_errors=True)
+        shutil.rmtree(self.state_dir, ignore_errors=True)  # what an ending container just wrote
 
     def connection(self, user: str = "MONAD_PIPELINE") -> dict[str, Any]:
         """Return arguments for `snowflake.connector.connect`; works from any process.

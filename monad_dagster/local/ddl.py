@@ -1,10 +1,10 @@
-"""Databases, schemas, warehouses, roles, users, USE and ALTER SESSION."""
+"""DDL of databases, schemas and warehouses, and COMMENT."""
 
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
-from monad_dagster.local.credentials import hash_password
 from monad_dagster.local.handlers import statement
+from monad_dagster.local.privileges import KINDS
 from monad_dagster.local.results import ResultSet, status
 from monad_dagster.local.statements import Cursor, ObjectName, Statement, quote_identifier
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from monad_dagster.local.session import Session
 
 DONE = "Statement executed successfully."
-_USE = 0x4300
 _SIZES = frozenset(
     {"XSMALL", "SMALL", "MEDIUM", "LARGE", "XLARGE", "XXLARGE", "XXXLARGE", "X4LARGE",
      "X5LARGE", "X6LARGE"}
@@ -37,7 +36,7 @@ _CONTAINER_PROPERTIES = (
 _LEVEL_PARAMETERS = ("LOG_LEVEL", "LOG_EVENT_LEVEL", "TRACE_LEVEL", "METRIC_LEVEL", "EVENT_TABLE")
 
 
-def _existing(
+def existing(
     session: "Session", statement: Statement, kind: str, name: ObjectName, if_not_exists: bool
 ) -> bool:
     """Handle a name that is held: True means the statement is done, by IF NOT EXISTS."""
@@ -52,7 +51,8 @@ def _existing(
     return False
 
 
-def _exists_text(name: ObjectName) -> ResultSet:
+def exists_text(name: ObjectName) -> ResultSet:
+    """Return the answer of IF NOT EXISTS for a name that is held."""
     return status(f"{name.name} already exists, statement succeeded.")
 
 
@@ -68,8 +68,8 @@ def create_database(session: "Session", statement: Statement) -> ResultSet:
     _refuse_clone(cursor)
     properties = cursor.properties(*_CONTAINER_PROPERTIES, kind="DATABASE")
     session.require_account("CREATE DATABASE")
-    if _existing(session, statement, "DATABASE", name, if_not_exists):
-        return _exists_text(name)
+    if existing(session, statement, "DATABASE", name, if_not_exists):
+        return exists_text(name)
     last = name.name
     if session.catalog.get("DATABASE", last):
         _drop_database(session, last)
@@ -107,8 +107,8 @@ def create_schema(session: "Session", statement: Statement) -> ResultSet:
     database, last = session.qualify_schema(name)
     session.lookup("DATABASE", ObjectName((database,)), "CREATE SCHEMA")
     full = ObjectName((database, last))
-    if _existing(session, statement, "SCHEMA", full, if_not_exists):
-        return _exists_text(name)
+    if existing(session, statement, "SCHEMA", full, if_not_exists):
+        return exists_text(name)
     if session.catalog.get("SCHEMA", last, database):
         _drop_schema(session, database, last)
     session.account.engine.create_schema(database, last)
@@ -123,7 +123,7 @@ def create_schema(session: "Session", statement: Statement) -> ResultSet:
 @statement("DROP DATABASE")
 def drop_database(session: "Session", statement: Statement) -> ResultSet:
     """Drop a database with everything in it."""
-    found, name = _to_drop(session, statement, "DATABASE")
+    found, name = to_drop(session, statement, "DATABASE")
     if not found:
         return status(f"Drop statement executed successfully ({name.name} already dropped).")
     _drop_database(session, name.name)
@@ -142,7 +142,7 @@ def _drop_database(session: "Session", name: str) -> None:
 @statement("DROP SCHEMA")
 def drop_schema(session: "Session", statement: Statement) -> ResultSet:
     """Drop a schema with everything in it."""
-    found, name = _to_drop(session, statement, "SCHEMA")
+    found, name = to_drop(session, statement, "SCHEMA")
     if not found:
         return status(f"Drop statement executed successfully ({name.name} already dropped).")
     database, last = session.qualify_schema(name)
@@ -165,7 +165,7 @@ def _run_drop_hooks(session: "Session", database: str, schema: str | None) -> No
         hook(database, schema)
 
 
-def _to_drop(session: "Session", statement: Statement, kind: str) -> tuple[bool, ObjectName]:
+def to_drop(session: "Session", statement: Statement, kind: str) -> tuple[bool, ObjectName]:
     """Read `[IF EXISTS] name [CASCADE | RESTRICT]`; tell whether there is something to drop."""
     cursor = statement.cursor
     if_exists = cursor.accept("IF EXISTS")
@@ -232,8 +232,8 @@ def create_warehouse(session: "Session", statement: Statement) -> ResultSet:
     name = cursor.name()
     properties = _warehouse_properties(cursor)
     session.require_account("CREATE WAREHOUSE")
-    if _existing(session, statement, "WAREHOUSE", name, if_not_exists):
-        return _exists_text(name)
+    if existing(session, statement, "WAREHOUSE", name, if_not_exists):
+        return exists_text(name)
     suspended = bool(properties.pop("INITIALLY_SUSPENDED", False))
     properties["STATE"] = "SUSPENDED" if suspended else "STARTED"
     session.create_object("WAREHOUSE", name, properties=properties,
@@ -275,7 +275,7 @@ def alter_warehouse(session: "Session", statement: Statement) -> ResultSet:
 @statement("DROP WAREHOUSE")
 def drop_warehouse(session: "Session", statement: Statement) -> ResultSet:
     """Drop a warehouse."""
-    found, name = _to_drop(session, statement, "WAREHOUSE")
+    found, name = to_drop(session, statement, "WAREHOUSE")
     if not found:
         return status(f"Drop statement executed successfully ({name.name} already dropped).")
     session.catalog.drop("WAREHOUSE", name.name)
@@ -284,206 +284,22 @@ def drop_warehouse(session: "Session", statement: Statement) -> ResultSet:
     return status(f"{name.name} successfully dropped.")
 
 
-# Roles and users
-
-
-@statement("CREATE ROLE")
-def create_role(session: "Session", statement: Statement) -> ResultSet:
-    """Create an account role."""
+@statement("COMMENT")
+def comment(session: "Session", statement: Statement) -> ResultSet:
+    """Set an object's comment."""
     cursor = statement.cursor
-    if_not_exists = cursor.accept("IF NOT EXISTS")
+    if_exists = cursor.accept("IF EXISTS")
+    cursor.expect("ON")
+    kind = next((kind for kind in KINDS if cursor.accept(kind)), None)
+    if kind is None:
+        raise errors.unsupported("COMMENT ON " + " ".join(statement.words()[2:3]))
     name = cursor.name()
-    properties = cursor.properties("COMMENT", "TAG", kind="ROLE")
-    session.require_account("CREATE ROLE")
-    if _existing(session, statement, "ROLE", name, if_not_exists):
-        return _exists_text(name)
-    session.create_object("ROLE", name, properties=properties,
-                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
-    return status(f"Role {name.name} successfully created.")
-
-
-@statement("DROP ROLE")
-def drop_role(session: "Session", statement: Statement) -> ResultSet:
-    """Drop a role; what it owned passes to the role that drops it."""
-    found, name = _to_drop(session, statement, "ROLE")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    held = [g for g in session.catalog.grants_to(name.name) if g.privilege == "OWNERSHIP"]
-    with session.catalog.transaction():
-        for grant in held:
-            target = {"database": grant.database, "schema": grant.schema}
-            session.catalog.update(grant.kind, grant.name, **target, owner=session.role)
-            session.catalog.grant("OWNERSHIP", grant.kind, grant.name, session.role, **target)
-        session.catalog.drop("ROLE", name.name)
-    return status(f"{name.name} successfully dropped.")
-
-
-_USER = (
-    "PASSWORD", "LOGIN_NAME", "DISPLAY_NAME", "FIRST_NAME", "LAST_NAME", "EMAIL", "TYPE", "COMMENT",
-    "DEFAULT_ROLE", "DEFAULT_WAREHOUSE", "DEFAULT_NAMESPACE", "DEFAULT_SECONDARY_ROLES", "DISABLED",
-    "MUST_CHANGE_PASSWORD", "RSA_PUBLIC_KEY", "TAG",
-)  # fmt: skip
-
-
-@statement("CREATE USER")
-def create_user(session: "Session", statement: Statement) -> ResultSet:
-    """Create a user; only password login is emulated."""
-    cursor = statement.cursor
-    if_not_exists = cursor.accept("IF NOT EXISTS")
-    name = cursor.name()
-    properties = _user_properties(cursor)
-    session.require_account("CREATE USER")
-    if _existing(session, statement, "USER", name, if_not_exists):
-        return _exists_text(name)
-    session.create_object("USER", name, properties=properties,
-                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
-    return status(f"User {name.name} successfully created.")
-
-
-def _user_properties(cursor: Cursor) -> dict[str, Any]:
-    properties = cursor.properties(*_USER, kind="USER")
-    if properties.get("PASSWORD"):
-        properties["PASSWORD"] = hash_password(str(properties["PASSWORD"]))
-    if properties.get("DEFAULT_ROLE"):
-        properties["DEFAULT_ROLE"] = str(properties["DEFAULT_ROLE"]).upper()
-    return properties
-
-
-@statement("ALTER USER")
-def alter_user(session: "Session", statement: Statement) -> ResultSet:
-    """Change a user's properties."""
-    cursor = statement.cursor
-    cursor.accept("IF EXISTS")
-    name = cursor.name()
-    cursor.expect("SET")
-    properties = _user_properties(cursor)
-    found = session.require_ownership("USER", name)
-    session.catalog.update("USER", found.name, **properties)
-    return status(DONE)
-
-
-@statement("DROP USER")
-def drop_user(session: "Session", statement: Statement) -> ResultSet:
-    """Drop a user."""
-    found, name = _to_drop(session, statement, "USER")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    session.catalog.drop("USER", name.name)
-    return status(f"{name.name} successfully dropped.")
-
-
-# USE and ALTER SESSION
-
-
-def _used() -> ResultSet:
-    result = status(DONE)
-    result.statement_type_id = _USE
-    return result
-
-
-@statement("USE ROLE")
-def use_role(session: "Session", statement: Statement) -> ResultSet:
-    """Make another granted role current."""
-    name = statement.cursor.name()
-    statement.cursor.expect_end()
-    if session.catalog.get("ROLE", name.name) is None:
-        raise errors.cannot_operate()
-    allowed = (
-        session.catalog.roles_of(session.job_role) & {session.job_role, "PUBLIC"}
-        if session.job_role
-        else session.catalog.roles_of_user(session.user)
-    )
-    if name.name not in allowed:
-        raise errors.StatementError(
-            3013,
-            "42501",
-            "SQL access control error:\n"
-            f"Requested role '{name.name}' is not assigned to the executing user. "
-            "Specify another role to activate.",
-        )
-    session.role = name.name
-    return _used()
-
-
-@statement("USE SECONDARY ROLES")
-def use_secondary_roles(session: "Session", statement: Statement) -> ResultSet:
-    """Accept NONE only: secondary roles are off."""
-    if not statement.cursor.accept("NONE"):
-        raise errors.unsupported("USE SECONDARY ROLES")
-    return _used()
-
-
-@statement("USE WAREHOUSE")
-def use_warehouse(session: "Session", statement: Statement) -> ResultSet:
-    """Make a warehouse current."""
-    name = statement.cursor.name()
-    statement.cursor.expect_end()
-    found = session.find("WAREHOUSE", name)
-    if found is None or not session.has_privilege(found, "USAGE", "OPERATE", "MODIFY"):
-        raise errors.cannot_operate()
-    session.warehouse = found.name
-    return _used()
-
-
-@statement("USE SCHEMA")
-def use_schema(session: "Session", statement: Statement) -> ResultSet:
-    """Make a schema, and its database, current."""
-    name = statement.cursor.name()
-    statement.cursor.expect_end()
-    _use_schema(session, name)
-    return _used()
-
-
-def _use_schema(session: "Session", name: ObjectName) -> None:
-    database, schema = session.qualify_schema(name)
-    if schema == "INFORMATION_SCHEMA" and session.find("DATABASE", ObjectName((database,))):
-        session.database, session.schema = database, schema
-        return
-    found = session.find("SCHEMA", ObjectName((database, schema)))
-    if found is None:
-        raise errors.cannot_operate()
-    session.database, session.schema = found.database, found.name
-
-
-@statement("USE DATABASE", "USE")
-def use_database(session: "Session", statement: Statement) -> ResultSet:
-    """Make a database current, and its PUBLIC schema where it is visible."""
-    name = statement.cursor.name()
-    statement.cursor.expect_end()
-    if len(name.parts) == 2:
-        _use_schema(session, name)
-        return _used()
-    found = session.find("DATABASE", name)
-    if found is None:
-        raise errors.cannot_operate()
-    public = session.find("SCHEMA", ObjectName((found.name, "PUBLIC")))
-    session.database, session.schema = found.name, "PUBLIC" if public else None
-    return _used()
-
-
-@statement("ALTER SESSION")
-def alter_session(session: "Session", statement: Statement) -> ResultSet:
-    """Set or unset session parameters."""
-    cursor = statement.cursor
-    if cursor.accept("UNSET"):
-        while not cursor.at_end():
-            session.parameters.pop(cursor.identifier(), None)
-            cursor.accept_op(",")
+    cursor.expect("IS")
+    text = cursor.string()
+    cursor.expect_end()
+    if if_exists and session.find(kind, name) is None:
         return status(DONE)
-    cursor.expect("SET")
-    session.parameters.update(cursor.properties())
-    return status(DONE)
-
-
-@statement("ALTER ACCOUNT")
-def alter_account(session: "Session", statement: Statement) -> ResultSet:
-    """Set or unset account parameters."""
-    cursor = statement.cursor
-    session.require_account("MODIFY")
-    if cursor.accept("UNSET"):
-        session.account.set_parameter("ACCOUNT:", cursor.identifier(), None)
-        return status(DONE)
-    cursor.expect("SET")
-    for key, value in cursor.properties().items():
-        session.account.set_parameter("ACCOUNT:", key, value)
+    found = session.require_ownership(kind, name)
+    where = {"database": found.database, "schema": found.schema}
+    session.catalog.update(kind, found.name, **where, COMMENT=text)
     return status(DONE)

@@ -22,7 +22,7 @@ _KNOWN_FIRST = _ENGINE_FIRST | frozenset(
     {"CREATE", "ALTER", "DROP", "UNDROP", "SHOW", "DESCRIBE", "DESC", "GRANT", "REVOKE", "COPY",
      "CALL", "EXECUTE", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
 )  # fmt: skip
-_ENGINE_SECOND = frozenset({"TABLE", "VIEW", "SEQUENCE"})
+_ENGINE_SECOND = frozenset({"TABLE", "VIEW"})
 
 
 def execute(session: "Session", statement: Statement) -> tuple[ResultSet | ArrowRows, int]:
@@ -57,7 +57,7 @@ def _is_for_engine(statement: Statement) -> bool:
         return False
     if words[0] in _ENGINE_FIRST:
         return True
-    return words[0] in {"CREATE", "DROP", "ALTER", "DESCRIBE", "DESC", "COMMENT"} and (
+    return words[0] in {"CREATE", "DROP", "ALTER"} and (
         len(words) > 1 and words[1] in _ENGINE_SECOND
     )
 

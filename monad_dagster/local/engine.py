@@ -6,6 +6,7 @@ Deviation: DuckDB compares identifiers without regard to case, quoted ones too.
 """
 
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
-from monad_dagster.local.statements import quote_literal
+from monad_dagster.local.statements import quote_identifier, quote_literal
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -28,12 +29,64 @@ EVENT_COLUMNS = (
     "RESOURCE JSON, RESOURCE_ATTRIBUTES JSON, SCOPE JSON, SCOPE_ATTRIBUTES JSON, "
     "RECORD_TYPE VARCHAR, RECORD JSON, RECORD_ATTRIBUTES JSON, VALUE JSON, EXEMPLARS JSON"
 )
-_MEMORY_LIMIT = "2GB"
+_MEMORY_LIMIT = "1GB"
+_CONFLICT_ATTEMPTS = 20  # Snowflake waits for a table's lock where DuckDB reports a conflict
 
 
 def ident(name: str) -> str:
     """Quote a name for DuckDB."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
+    """Bind a query; sums stay exact numbers wherever their argument is one.
+
+    fakesnow casts the argument of every SUM and AVG to DOUBLE, so that text can be summed.
+    """
+    from duckdb import BinderException
+    from sqlglot import exp
+
+    exact = transformed.copy()
+    changed = False
+    for node in exact.find_all(exp.Sum):
+        if isinstance(node.this, exp.TryCast) and node.this.to.is_type("double"):
+            node.set("this", node.this.this)
+            changed = True
+    if changed:
+        try:
+            return duck.sql(exact.sql(dialect="duckdb"), params=params or None)
+        except BinderException:
+            pass  # a sum over text, or a real mistake that the next line reports
+    return duck.sql(text, params=params or None)
+
+
+def _sync_autocommit(session: "Session") -> None:
+    """Let the connection follow the session's AUTOCOMMIT; changing it commits, as on Snowflake."""
+    connection = session.connection
+    wanted = str(session.parameters.get("AUTOCOMMIT", True)).lower() == "true"
+    if connection._autocommit != wanted:
+        if connection._in_transaction:
+            connection._duck_conn.commit()
+            connection._in_transaction = False
+        connection._autocommit = wanted
+
+
+def begin(duck: Any) -> bool:
+    """Begin a transaction unless the session has one open; tell whether it began."""
+    from duckdb import TransactionException
+
+    try:
+        duck.begin()
+    except TransactionException:
+        return False
+    return True
+
+
+def _is_conflict(connection: Any, error: Exception) -> bool:
+    """Tell whether another session's write was in the way and a retry may succeed."""
+    text = str(error)
+    conflict = "onflict" in text and "ransaction" in text
+    return conflict and not connection._in_transaction
 
 
 class Engine:
@@ -53,6 +106,7 @@ class Engine:
         root.execute(f"SET memory_limit='{_MEMORY_LIMIT}'")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
+        self.reconcile()
 
     def _attach_all(self) -> None:
         for found in self.account.catalog.list_objects("DATABASE"):
@@ -66,11 +120,26 @@ class Engine:
         root = self._fs.duck_conn
         root.execute(f"ATTACH IF NOT EXISTS {quote_literal(str(path))} AS {ident(name)}")
         catalog = ident(name)
-        root.execute(info_schema.per_db_creation_sql(name) if name.isidentifier() else "SELECT 1")
-        if name.isidentifier():
-            root.execute(macros.creation_sql(name))
+        root.execute(info_schema.per_db_creation_sql(name))
+        root.execute(macros.creation_sql(name))
         for schema in self.account.catalog.list_objects("SCHEMA", name):
             root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema.name)}")
+
+    def reconcile(self) -> None:
+        """Make the catalog agree with the files, after a kill between two writes."""
+        catalog = self.account.catalog
+        present = set(self.tables())
+        known = {
+            (kind, found.database, found.schema, found.name)
+            for kind in ("TABLE", "VIEW")
+            for found in catalog.list_objects(kind)
+        }
+        for kind, database, schema, name in sorted(present - known):
+            owner = catalog.get("SCHEMA", schema, database)
+            if owner is not None:
+                catalog.create(kind, name, owner.owner, database=database, schema=schema)
+        for kind, database, schema, name in sorted(known - present):
+            catalog.drop(kind, name, database=database, schema=schema)
 
     def _create_event_table(self) -> None:
         root = self._fs.duck_conn
@@ -85,9 +154,21 @@ class Engine:
     # Databases and schemas, called by the DDL statements
 
     def create_database(self, name: str) -> None:
-        """Create and attach a database file."""
+        """Create and attach a database file.
+
+        Raises:
+            StatementError: The name needs quotes, which fakesnow cannot handle for databases.
+        """
+        if quote_identifier(name) != name:
+            raise errors.unsupported(f"database name {quote_identifier(name)}")
         with self._lock:
-            self._attach(name)
+            self._remove_files(name)  # of a creation that a kill interrupted
+            try:
+                self._attach(name)
+            except Exception:  # a reserved word
+                self._fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+                self._remove_files(name)
+                raise errors.syntax_error(name) from None
 
     def drop_database(self, name: str) -> None:
         """Detach a database and remove its files."""
@@ -95,6 +176,9 @@ class Engine:
             for session in list(self.account.sessions.values()):
                 self._leave(session, name)
             self._fs.duck_conn.execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+        self._remove_files(name)
+
+    def _remove_files(self, name: str) -> None:
         base = self.directory / f"{name.replace('/', '_')}.db"
         for path in (base, base.with_name(base.name + ".wal")):
             path.unlink(missing_ok=True)
@@ -158,14 +242,13 @@ class Engine:
         """Append rows of the 13 event table columns; objects are given as JSON text."""
         if not rows:
             return
+        names = [column.split()[0] for column in EVENT_COLUMNS.split(", ")]
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        batch = pa.table({name: _event_column(name, values) for name, values in columns})
         with self._lock, self._fs.duck_conn.cursor() as cursor:
-            marks = ", ".join("?" * 13)
-            cursor.begin()
-            for row in rows:
-                cursor.execute(
-                    f"INSERT INTO SNOWFLAKE.TELEMETRY.EVENTS VALUES ({marks})", list(row)
-                )
-            cursor.commit()
+            cursor.register("_monad_events", batch)
+            cursor.execute("INSERT INTO SNOWFLAKE.TELEMETRY.EVENTS SELECT * FROM _monad_events")
+            cursor.unregister("_monad_events")
 
     # Sessions
 
@@ -184,6 +267,7 @@ class Engine:
                 raise engine_errors.translate(error) from error
 
     def _sync(self, session: "Session") -> None:
+        _sync_autocommit(session)
         connection, database, schema = session.connection, session.database, session.schema
         stored = "_FS_INFORMATION_SCHEMA" if schema == "INFORMATION_SCHEMA" else schema
         if (connection.database, connection._schema) == (database, stored):
@@ -210,7 +294,18 @@ class Engine:
         if connection is not None:
             connection._duck_conn.interrupt()
 
+    def abandon(self, session: "Session") -> None:
+        """Give a session a new connection; the old one ends with what it is executing."""
+        session.lock, session.connection = threading.RLock(), None
+
     # Execution
+
+    def inline_variables(self, session: "Session", sql: str) -> str:
+        """Replace $name by the value SET gave it."""
+        if "$" not in sql:
+            return sql
+        with self.connection(session) as connection:
+            return connection.variables.inline_variables(sql)
 
     def select(self, session: "Session", expression: Any, params: list[Any]) -> ArrowRows:
         """Run a query and return its rows as a stream of Arrow batches, drained under the lock."""
@@ -222,7 +317,7 @@ class Engine:
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):
                 duck.execute(f"SELECT setseed({seed})")
-            relation = duck.sql(text, params=params or None)
+            relation = _relation(duck, transformed, text, params)
             rowtype = rowtype_of(zip(relation.columns, map(str, relation.types), strict=True))
             reader = relation.to_arrow_reader(BATCH_ROWS)
             return ArrowRows.collect(rowtype, reader, self.account.state_dir / "results")
@@ -244,7 +339,14 @@ class Engine:
         """Run DML or DDL through fakesnow's cursor and return its small result."""
         with self.connection(session) as connection:
             cursor = connection.cursor()
-            cursor.execute(sql, binding_params=params or None, server=True)
+            for attempt in range(_CONFLICT_ATTEMPTS):
+                try:
+                    cursor.execute(sql, binding_params=params or None, server=True)
+                    break
+                except Exception as error:
+                    if attempt + 1 == _CONFLICT_ATTEMPTS or not _is_conflict(connection, error):
+                        raise
+                    time.sleep(0.01 * (attempt + 1))
             connection.results_cache.clear()
             return cursor._arrow_table
 
@@ -264,3 +366,7 @@ class Engine:
                 duck.execute(f"CREATE OR REPLACE TEMP TABLE {ident(table)} AS FROM _monad_incoming")
             finally:
                 duck.unregister("_monad_incoming")
+
+
+def _event_column(name: str, values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, pa.timestamp("us") if name.endswith("TIMESTAMP") else pa.string())

@@ -19,7 +19,9 @@ _COLUMN = re.compile(
 _FUNCTION = re.compile(
     r"(?:Scalar|Table|Aggregate|Macro)? ?Function with name (\S+) does not exist", re.I
 )
-_CONVERSION = re.compile(r"Could not convert (?:string )?['\"]?(.*?)['\"]? to (\w+)", re.IGNORECASE)
+_CONVERSION = re.compile(
+    r"Could not convert (?:string )?['\"]?(.*?)['\"]? to '?(\w+)", re.IGNORECASE
+)
 _SYNTAX = re.compile(r"syntax error at or near \"([^\"]*)\"", re.IGNORECASE)
 
 
@@ -38,6 +40,10 @@ def translate(error: Exception) -> StatementError:
 def _by_text(text: str, kind: str, error: Exception) -> StatementError | None:
     if "INTERRUPT" in text.upper() and "Interrupt" in kind + text:
         return errors.canceled()
+    if text.startswith("Session variable"):
+        return errors.compilation_error(2211, "02000", text)
+    if "Values were not provided for the following parameters" in text:
+        return errors.compilation_error(2049, "42601", "Bind variable ? not set.")
     if match := _FUNCTION.search(text):
         return errors.compilation_error(
             2140, "42601", f"Unknown function {match.group(1).upper().split('.')[-1]}"

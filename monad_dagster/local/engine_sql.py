@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from monad_dagster.local import access, engine_errors, rewriting
+from monad_dagster.local import access, engine_errors, errors, rewriting
 from monad_dagster.local.arrow_results import ArrowRows, rowtype_of
 from monad_dagster.local.results import Column, ResultSet
 from monad_dagster.local.statements import Bind, Statement
@@ -36,12 +36,13 @@ def _execute(
     from fakesnow.statement_type import statement_type_id
     from sqlglot import exp
 
+    engine = session.account.engine
+    prepared.sql = engine.inline_variables(session, prepared.sql)
     expression = _parse(prepared.sql)
     type_id = statement_type_id(expression)
     plan = access.analyze(session, expression)
     plan.check()
     plan.prepare_information_schema(prepared.tables)
-    engine = session.account.engine
     if isinstance(expression, exp.Query):
         access.name_columns(expression, prepared.names)
         if statement.describe_only:
@@ -115,6 +116,11 @@ def bind_value(bind: Bind) -> Any:
 
     if bind.value is None:
         return None
-    if bind.type == "REAL":
-        return float(bind.value)
-    return from_binding({"type": bind.type, "value": bind.value})
+    try:
+        if bind.type == "REAL":
+            return float(bind.value)
+        return from_binding({"type": bind.type, "value": bind.value})
+    except (ValueError, AttributeError, OverflowError):
+        raise errors.StatementError(
+            100038, "22018", f"Numeric value '{bind.value}' is not recognized"
+        ) from None

@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 MODULES = (
     "monad_dagster.local.functions",
     "monad_dagster.local.ddl",
+    "monad_dagster.local.principals",
+    "monad_dagster.local.context",
     "monad_dagster.local.grants",
     "monad_dagster.local.shows",
     "monad_dagster.local.stages",
+    "monad_dagster.local.blobs",
+    "monad_dagster.local.file_formats",
     "monad_dagster.local.loading",
     "monad_dagster.local.compute_pools",
+    "monad_dagster.local.pool_statements",
     "monad_dagster.local.registry",
     "monad_dagster.local.jobs",
 )

@@ -28,7 +28,7 @@ def cancel_query(session: "Session", statement: Statement, args: Arguments) -> s
 @function("SYSTEM$CANCEL_ALL_QUERIES")
 def cancel_all_queries(session: "Session", statement: Statement, args: Arguments) -> str:
     """Cancel every statement of a session, this one excepted."""
-    wanted = int(args.get(0, "SESSION_ID", session.id))
+    wanted = args.integer(0, "SESSION_ID", session.id)
     target = session.account.sessions.get(wanted)
     if target is None or not _may_cancel(session, target):
         raise errors.StatementError(709, "02000", f"Session {wanted} does not exist.")

@@ -13,7 +13,7 @@ import tarfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from monad_dagster.local.image_store import INDEX_TYPES, ImageStore, Manifest, check_digest
 
@@ -146,7 +146,8 @@ def _open_layer(blob: Path, media_type: str) -> IO[bytes]:
         return pyarrow.CompressedInputStream(pyarrow.OSFile(str(blob)), "zstd")
     with blob.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(blob) if compressed else blob.open("rb")
+    stream = gzip.open(blob) if compressed else blob.open("rb")  # noqa: SIM115
+    return cast("IO[bytes]", stream)
 
 
 def unpack_layer(stream: IO[bytes], root: Path, limits: _Limits | None = None) -> None:

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import job_states
@@ -40,7 +40,9 @@ SWEEP_SECONDS = 30.0
 class JobServices:
     """Every job service of the account, dropped ones included while history keeps them."""
 
-    def __init__(self, account: "Account", launcher: Launcher) -> None:
+    def __init__(
+        self, account: "Account", launcher: Launcher, starters: Executor | None = None
+    ) -> None:
         self.account = account
         self.launcher = launcher
         self.events = PlatformEvents(account)
@@ -51,7 +53,7 @@ class JobServices:
         self._launching: set[tuple[str, int]] = set()
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._starters = ThreadPoolExecutor(4, thread_name_prefix="job-start")
+        self._starters = starters or ThreadPoolExecutor(4, thread_name_prefix="job-start")
         self._controller = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._swept = 0.0
         for document in account.catalog.documents(COLLECTION).values():
@@ -118,6 +120,10 @@ class JobServices:
     def occupied_nodes(self, pool: str) -> set[int]:
         """Return the numbers of a pool's nodes that hold instances."""
         return {instance.node for _, instance in self.placed(pool) if instance.node is not None}
+
+    def query_warehouse(self, fqn: str) -> str | None:
+        """Return the warehouse that sessions from a job service's containers begin with."""
+        return next((job.warehouse for job in self.existing() if job.fqn == fqn), None)
 
     def spec(self, job: Job) -> ServiceSpec:
         """Return a job service's parsed specification."""
@@ -304,7 +310,7 @@ class JobServices:
                 if running is not None:
                     self._running[job.id, instance.index, container.name] = running
                     instance.launched = True
-                    self._set_container(job, instance, state, "READY", job_states.RUNNING)
+                    self._save(job)
                 else:
                     state.exit_code = 127
                     self._set_container(job, instance, state, "FAILED", failure)
@@ -325,9 +331,12 @@ class JobServices:
                 continue
             if container.status in job_states.ENDED_CONTAINERS:
                 continue
-            if container.status == "PENDING":  # adopted: it was started before a restart
-                self._set_container(job, instance, container, "READY", job_states.RUNNING)
             end = running.poll()
+            if container.status == "PENDING":
+                # Seen as running for one step at least, however short it runs.
+                if end is not None or running.started_at is not None:
+                    self._set_container(job, instance, container, "READY", job_states.RUNNING)
+                continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
                 container.exit_code = end.exit_code

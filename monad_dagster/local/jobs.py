@@ -1,5 +1,8 @@
 """Installs job services into an account: store, runner, controller, statements and functions."""
 
+import json
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import (
@@ -16,9 +19,16 @@ if TYPE_CHECKING:
     from monad_dagster.local.account import Account
 
 
+logger = logging.getLogger("monad_dagster.local")
+
+
 def install(account: "Account") -> None:
-    """Give the account its job services; the runner is probed by running a container."""
-    runner = ProcessRunner(account.state_dir)
+    """Give the account its job services; the runner is probed by running a container.
+
+    DIR/runner.json with {"level": "plain"} asks for one isolation level.
+    """
+    runner = ProcessRunner(account.state_dir, _wanted_level(account.state_dir / "runner.json"))
+    logger.warning("Job services run with the %s.", runner.describe())
     images = ImageCache(account.extensions["images"], account.state_dir / "images")
     account.extensions["events"] = EventStore(account.state_dir / "events.sqlite")
     jobs = JobServices(account, Launcher(account, runner, images))
@@ -27,3 +37,7 @@ def install(account: "Account") -> None:
     account.on_open(jobs.open)
     account.on_close(account.extensions["events"].close)
     account.on_close(jobs.close)
+
+
+def _wanted_level(path: Path) -> str | None:
+    return json.loads(path.read_text()).get("level") if path.exists() else None

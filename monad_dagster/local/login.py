@@ -88,6 +88,8 @@ def _job_login(
     user = principal.service_fqn.rsplit(".", maxsplit=1)[-1]
     session = account.create_session(user, role or principal.role, is_job=True, **facts)
     session.job_role = principal.role
+    jobs = account.extensions.get("jobs")
+    session.warehouse = jobs.query_warehouse(principal.service_fqn) if jobs else None
     return session
 
 

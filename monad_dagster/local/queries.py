@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.results import ResultSet
-from monad_dagster.local.statements import Statement
+from monad_dagster.local.results import ResultSet, status
+from monad_dagster.local.statements import Statement, split_statements
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -26,7 +26,7 @@ logger = logging.getLogger("monad_dagster.local")
 
 _KEEP_RESULTS = 2_000
 _KEEP_SPOOLED = 64
-_HISTORY_TEXT = 10_000
+_CANCEL_GRACE_SECONDS = 2.0
 
 
 class Query:
@@ -111,9 +111,13 @@ class Queries:
         try:
             if query.canceled:
                 raise errors.canceled()
-            statement = Statement.parse(query.sql, bindings, query_id=query.id, **options)
-            query.statement = statement
-            query.result, query.statement_type_id = execute(session, statement)
+            pieces = _pieces(query, options)
+            if len(pieces) > 1:
+                query.result = self._run_script(query, pieces, options)
+            else:
+                statement = Statement.parse(query.sql, bindings, query_id=query.id, **options)
+                query.statement = statement
+                query.result, query.statement_type_id = execute(session, statement)
             if query.canceled:
                 raise errors.canceled()
             query.status = "SUCCESS"
@@ -127,7 +131,35 @@ class Queries:
             query.error = errors.internal_error(incident)
         self._conclude(query)
 
+    def _run_script(self, query: Query, pieces: list[str], options: dict[str, Any]) -> ResultSet:
+        """Run several statements one after the other; each keeps its own result."""
+        children = []
+        single = options | {"parameters": options["parameters"] | {"MULTI_STATEMENT_COUNT": 1}}
+        for piece in pieces:
+            child = Query(new_query_id(), query.session, piece, "")
+            with self._lock:
+                self._by_id[child.id] = child
+            self._run(child, None, single)
+            if child.error is not None:
+                raise child.error
+            children.append(child)
+        result = status("Multiple statements executed successfully.")
+        result.command = {
+            "rowtype": [column.rowtype() for column in result.columns],
+            "rowset": result.rowset(),
+            "total": 1,
+            "returned": 1,
+            "queryResultFormat": "json",
+            "resultIds": ",".join(child.id for child in children),
+            "resultTypes": ",".join(str(child.statement_type_id) for child in children),
+        }
+        return result
+
     def _conclude(self, query: Query) -> None:
+        if query.done.is_set():  # given up by cancel() meanwhile
+            if isinstance(query.result, ArrowRows):
+                query.result.discard()
+            return
         session = query.session
         if query.error is not None:
             query.status = "ABORTED" if query.error.errno == 604 else "FAILED_WITH_ERROR"
@@ -158,7 +190,15 @@ class Queries:
         if query.statement is not None:
             query.statement.cancel()
         self._account.engine.interrupt(query.session)
+        self._account.executor.submit(self._give_up, query)
         return True
+
+    def _give_up(self, query: Query) -> None:
+        """End a canceled statement even when the engine does not notice the interruption."""
+        if not query.done.wait(_CANCEL_GRACE_SECONDS):
+            query.error = errors.canceled()
+            self._conclude(query)
+            self._account.engine.abandon(query.session)
 
     def cancel_session(self, session_id: int) -> int:
         """Cancel every running statement of a session."""
@@ -186,6 +226,29 @@ class Queries:
         self._by_request.pop((query.session.id, query.request_id), None)
         if isinstance(query.result, ArrowRows):
             query.result.discard()
+
+
+def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
+    """Split a script when the client asked for more than one statement.
+
+    Raises:
+        StatementError: 8 when the number of statements is not the one asked for.
+    """
+    if ";" not in query.sql:
+        return [query.sql]
+    pieces = split_statements(query.sql)
+    given = options["parameters"].get("MULTI_STATEMENT_COUNT")
+    wanted = int(
+        query.session.parameters.get("MULTI_STATEMENT_COUNT", 1) if given is None else given
+    )
+    if wanted and len(pieces) > 1 and len(pieces) != wanted:
+        raise StatementError(
+            8,
+            "0A000",
+            f"Actual statement count {len(pieces)} did not match the desired statement count "
+            f"{wanted}.",
+        )
+    return pieces
 
 
 def _is_spooled(query: Query) -> bool:

@@ -61,7 +61,7 @@ def _rows(result: ArrowRows) -> ResultSet:
 
 def _plain(table: pa.Table) -> pa.Table:
     """Undo the struct encoding of timestamps."""
-    import pyarrow.compute as pc
+    from monad_dagster.local.arrow_results import pc
 
     for index, field in enumerate(table.schema):
         if pa.types.is_struct(field.type) and field.type.get_field_index("epoch") >= 0:

@@ -107,6 +107,9 @@ class _Rewriter:
 
     def _bind(self, token: Token) -> str:
         bind = self.statement.binds.get(token.value)
+        if bind is None and self.statement.describe_only:
+            self.cursor.next()
+            return "NULL"
         if bind is None:
             raise errors.compilation_error(2049, "42601", "Bind variable ? not set.")
         self.cursor.next()

@@ -82,7 +82,7 @@ def _serve(args: argparse.Namespace) -> None:
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     account = Account(args.state_dir)
-    listener = socket.create_server((args.host, args.port), backlog=1024)
+    listener = _listen(args)
     host, port = listener.getsockname()[:2]
     account.address = (host, port)
     config = uvicorn.Config(
@@ -103,6 +103,17 @@ def _serve(args: argparse.Namespace) -> None:
         logging.shutdown()
         # Threads of statements that nobody waits for any more must not keep the process alive.
         os._exit(0)
+
+
+def _listen(args: argparse.Namespace) -> socket.socket:
+    """Listen on the port asked for, else on the last one: containers that still run know it."""
+    remembered = args.state_dir / "port"
+    if args.port == 0 and remembered.exists():
+        with contextlib.suppress(OSError, ValueError):
+            return socket.create_server((args.host, int(remembered.read_text())), backlog=1024)
+    listener = socket.create_server((args.host, args.port), backlog=1024)
+    remembered.write_text(str(listener.getsockname()[1]))
+    return listener
 
 
 def _announce(server: Any, account: Any, args: argparse.Namespace, host: str, port: int) -> None:

@@ -82,7 +82,7 @@ class Session:
             return self.database, parts[0], parts[1]
         if self.schema is None:
             raise errors.no_current_schema()
-        return self.database, self.schema, parts[0]
+        return self.database, self.schema, name.name
 
     def qualify_schema(self, name: ObjectName) -> tuple[str, str]:
         """Return (database, schema) of a schema's name."""
@@ -92,7 +92,7 @@ class Session:
             raise errors.syntax_error(str(name))
         if self.database is None:
             raise errors.no_current_database()
-        return self.database, name.parts[0]
+        return self.database, name.name
 
     def locate(self, kind: str, name: ObjectName) -> tuple[str, str, str]:
         """Return (database, schema, name) as the catalog stores an object of *kind*."""

@@ -363,7 +363,7 @@ def _check_node(
             f"asked for, instance family {family.name} has {family.vcpu}."
         )
     return [
-        f"Memory volume '{volume.name}' of {quantities.format_memory(volume.size_bytes)} is larger "
+        f"Memory volume '{volume.name}' of {quantities.format_memory(volume.size_bytes or 0)} is larger "
         f"than the {family.memory_gib}Gi of instance family {family.name}."
         for volume in volumes
         if volume.source == "memory" and (volume.size_bytes or 0) > family.memory_bytes

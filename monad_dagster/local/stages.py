@@ -50,6 +50,8 @@ def create_stage(session: "Session", statement: Statement) -> ResultSet:
     facts = {key: properties[key] for key in ("COMMENT", "FILE_FORMAT") if key in properties}
     facts["ENCRYPTION"] = properties.get("ENCRYPTION", {}).get("TYPE", "SNOWFLAKE_FULL")
     facts["DIRECTORY"] = bool(properties.get("DIRECTORY", {}).get("ENABLE", False))
+    if temporary:
+        facts["TEMPORARY"] = True
     session.create_object("STAGE", name, replace=replace, properties=facts)
     session.account.stages.directory(database, schema, last)
     if temporary:

@@ -71,6 +71,13 @@ class Tokens:
                     seconds = SESSION_SECONDS if info.kind == "session" else MASTER_SECONDS
                     self._live[key] = replace(info, expires_at=now + dt.timedelta(seconds=seconds))
 
+    def abandoned_sessions(self) -> set[int]:
+        """Return the sessions whose every token has run out."""
+        now = self._clock()
+        with self._lock:
+            alive = {i.session_id for i in self._live.values() if i.expires_at > now}
+            return {i.session_id for i in self._live.values()} - alive
+
     def expire(self, session_id: int, kind: str = "session") -> None:
         """Make a session's tokens expired, so that clients renew them (for fault tests)."""
         with self._lock:

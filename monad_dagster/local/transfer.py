@@ -36,7 +36,7 @@ def upload(
         "autoCompress": _flag(options.get("AUTO_COMPRESS"), True),
         "overwrite": _flag(options.get("OVERWRITE"), False),
         "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
-        "stageInfo": _stage_info(session, found, target),
+        "stageInfo": _stage_info(session, found, target, write=True),
         "encryptionMaterial": None,
         "uploadInfo": None,
         "sqlText": statement.text,
@@ -65,7 +65,7 @@ def download(
         "localLocation": target,
         "parallel": int(options.get("PARALLEL", 10)),
         "threshold": _THRESHOLD_BYTES,
-        "stageInfo": _stage_info(session, found, base),
+        "stageInfo": _stage_info(session, found, base, write=False),
         "encryptionMaterial": [],
         "presignedUrls": [],
         "sqlText": statement.text,
@@ -77,9 +77,11 @@ def download(
     }
 
 
-def _stage_info(session: "Session", found: CatalogObject, directory: Path) -> dict[str, Any]:
+def _stage_info(
+    session: "Session", found: CatalogObject, directory: Path, *, write: bool
+) -> dict[str, Any]:
     if _major(session.client_version) >= 5:
-        return _blob_info(session, found, directory)
+        return _blob_info(session, found, directory, write=write)
     directory.mkdir(parents=True, exist_ok=True)
     return {
         "locationType": "LOCAL_FS",
@@ -94,10 +96,15 @@ def _stage_info(session: "Session", found: CatalogObject, directory: Path) -> di
     }
 
 
-def _blob_info(session: "Session", found: CatalogObject, directory: Path) -> dict[str, Any]:
+def _blob_info(
+    session: "Session", found: CatalogObject, directory: Path, *, write: bool
+) -> dict[str, Any]:
     account = session.account
     host, port = account.address
-    relative = directory.relative_to(account.stages.root).as_posix()
+    stage = (found.database, found.schema, found.name)
+    inside = directory.relative_to(account.stages.directory(*stage)).as_posix()
+    relative = "/".join([*stage, *([] if inside == "." else [inside])])
+    token = account.extensions["blobs"].issue(stage, write=write)
     return {
         "locationType": "GCS",
         "location": f"stages/{relative}/",
@@ -105,7 +112,7 @@ def _blob_info(session: "Session", found: CatalogObject, directory: Path) -> dic
         "region": "local",
         "storageAccount": None,
         "isClientSideEncrypted": False,
-        "creds": {"GCS_ACCESS_TOKEN": account.blob_token(session, found)},
+        "creds": {"GCS_ACCESS_TOKEN": token},
         "presignedUrl": None,
         "endPoint": f"http://{host}:{port}/monad/blob",
     }

@@ -19,8 +19,8 @@ from pydantic import Field
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.interrupts import OnInterrupt
-from monad_dagster.pipes.invocation import Invocation, InvocationSettings
-from monad_dagster.pipes.launch import LaunchOptions, LaunchRequest
+from monad_dagster.pipes.invocation import Invocation
+from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath, resolve_identifier
@@ -215,12 +215,13 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
 
 def query_tag(context: compat.ExecutionContext) -> dict[str, Any]:
     """Build the query tag of a step: who sends the statements, and for what."""
-    tag: dict[str, Any] = {"app": APPLICATION, "run_id": context.run_id}
+    tag: dict[str, Any] = {"app": APPLICATION, "run_id": context.run.run_id}
     if context.has_assets_def:
         keys = sorted(key.to_user_string() for key in context.selected_asset_keys)
         tag["assets"] = ",".join(keys)
-    if context.has_partition_key:
-        tag["partition"] = context.partition_key
+    partition = compat.partition_key_of(context)
+    if partition is not None:
+        tag["partition"] = partition
     return tag
 
 

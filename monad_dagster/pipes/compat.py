@@ -35,16 +35,35 @@ __all__ = [
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
-    "forget_input_version",
     "deferred_interrupts",
+    "forget_input_version",
     "latest_handle_in_run",
+    "partition_key_of",
     "record_external_launch",
     "record_external_reattach",
     "run_is_cancelling",
+    "selected_assets",
     "step_key_of",
     "step_succeeded",
     "tagged_as_retry",
 ]
+
+
+def partition_key_of(context: ExecutionContext) -> str | None:
+    """Return the partition of what the step computes.
+
+    A run may have a partition while one of its assets has none; the step's own definition counts.
+    """
+    if not context.has_partition_key:
+        return None
+    if context.has_assets_def and context.assets_def.partitions_def is None:
+        return None
+    return context.partition_key
+
+
+def selected_assets(context: ExecutionContext) -> set[AssetKey]:
+    """Return every asset that the run computes."""
+    return set(context.job_def.asset_layer.selected_asset_keys)
 
 
 def step_key_of(context: ExecutionContext) -> str:
@@ -77,7 +96,7 @@ def step_succeeded(instance: DagsterInstance, run_id: str, step_key: str) -> boo
 
 def run_is_cancelling(context: ExecutionContext) -> bool:
     """Whether a user asked for the end of the run; the status is set before the signal is sent."""
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     return run is not None and run.status in (
         DagsterRunStatus.CANCELING,
         DagsterRunStatus.CANCELED,

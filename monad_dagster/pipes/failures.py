@@ -154,15 +154,18 @@ def _class_of(
     if status is JobServiceStatus.INTERNAL_ERROR:
         return FailureClass.INTERNAL_ERROR
     if blamed is not None:
+        # Killed from outside, which Snowflake's general messages do not say: unless memory or the
+        # image is named, or the script itself reported why, the node went away.
+        killed = blamed.last_exit_code in (SIGKILL_EXIT, SIGTERM_EXIT) and not reported_exception
         text = blamed.message.lower()
         for part, failure_class in MESSAGES:
             if part in text:
-                return failure_class
+                general = failure_class is FailureClass.USER_CODE
+                return FailureClass.NODE_LOST if killed and general else failure_class
+        if killed:
+            return FailureClass.NODE_LOST
         if reported_exception:
             return FailureClass.USER_CODE
-        # Killed from outside without an out-of-memory message: the node went away.
-        if blamed.last_exit_code in (SIGKILL_EXIT, SIGTERM_EXIT):
-            return FailureClass.NODE_LOST
         if blamed.last_exit_code:
             return FailureClass.USER_CODE
         return FailureClass.UNKNOWN
@@ -194,7 +197,9 @@ def failed_error(
     platform = f', "{failure.message}"' if failure.message else ""
     last = next((line for line in reversed(log_tail) if line.strip()), "")
     last_line = f'. Last log line: "{last[:300]}"' if last else ""
-    observed = f"class {failure.failure_class}{code}{platform} (query {query_id}){last_line}"
+    observed = (
+        f"Failure class {failure.failure_class}{code}{platform} (query {query_id}){last_line}"
+    )
     look = f"Full log: {log_path}" if log_path else f"Full log: monad-dagster logs {name.name}"
     return JobServiceFailedError(
         problem(

@@ -4,7 +4,7 @@ Only a user's cancel ends it. An eviction, a redeployment or a lost worker detac
 service goes on, its launch is recorded, and a retry finds it.
 """
 
-import contextlib
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -29,10 +29,23 @@ class OnInterrupt(StrEnum):
 
 
 def is_terminal_session() -> bool:
-    """Whether somebody sits at this process: then Ctrl-C means cancel."""
-    with contextlib.suppress(ValueError, AttributeError):
-        return sys.stdin.isatty() and sys.stderr.isatty()
-    return False
+    """Whether somebody sits at this very run: then Ctrl-C means cancel.
+
+    True for a run in the foreground of a terminal, its step processes included. A run that a
+    launcher started (`dagster api execute_run`, as under `dagster dev`) is never one.
+    """
+    if sys.argv[1:2] == ["api"]:
+        return False
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def wants_cancel(

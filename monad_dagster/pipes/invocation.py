@@ -6,7 +6,7 @@ went.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NoReturn
 
 from dagster import (
@@ -17,10 +17,8 @@ from dagster import (
 )
 
 from monad_dagster.errors import (
-    ImageError,
     JobServiceTimeoutError,
     MonadDagsterError,
-    problem,
 )
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.context import StageContextInjector
@@ -30,18 +28,17 @@ from monad_dagster.pipes.failures import (
     classify,
     pending_failure,
 )
-from monad_dagster.pipes.interrupts import OnInterrupt, cancel_and_wait, handle_interrupt
-from monad_dagster.pipes.launch import LaunchRequest
+from monad_dagster.pipes.interrupts import cancel_and_wait, handle_interrupt
+from monad_dagster.pipes.launch import InvocationSettings, LaunchRequest
 from monad_dagster.pipes.ledger import Attempt, LaunchLedger, Plan
 from monad_dagster.pipes.logs import LogFollower
 from monad_dagster.pipes.messages import StageMessageReader
 from monad_dagster.pipes.observations import MetricsObserver
-from monad_dagster.pipes.pacing import Clock
-from monad_dagster.pipes.wait import JobServiceWaiter, Progress, WaitLimits, Watch
+from monad_dagster.pipes.records import resolve_image_digest, write_lineage
+from monad_dagster.pipes.wait import JobServiceWaiter, Progress, Watch
 from monad_dagster.spcs.compute_pool import describe_compute_pool, family_of
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.image_repository import ImageRepository
 from monad_dagster.spcs.job_service import (
     ContainerState,
     JobOptions,
@@ -50,30 +47,9 @@ from monad_dagster.spcs.job_service import (
     JobServiceStatus,
     containers_from_history,
 )
-from monad_dagster.spcs.lineage import LineageInput, LineageRecord, record_lineage
 from monad_dagster.spcs.spec import JobSpec
 from monad_dagster.spcs.spec_checks import require_valid
 from monad_dagster.spcs.stage import StageClient
-
-
-@dataclass(frozen=True)
-class InvocationSettings:
-    """The resource's settings, resolved for one call."""
-
-    compute_pool: str
-    query_warehouse: str | None = None
-    external_access_integrations: tuple[str, ...] = ()
-    job_name_prefix: str = ""
-    limits: WaitLimits = field(default_factory=WaitLimits)
-    drain_timeout_seconds: float = 120.0
-    forward_termination: bool = True
-    on_interrupt: OnInterrupt = OnInterrupt.AUTO
-    max_infrastructure_retries: int = 2
-    retry_delay_seconds: float = 30.0
-    observation_interval_seconds: float = 30.0
-    lineage_table: QualifiedName | None = None
-    credits_per_hour: Mapping[str, float] = field(default_factory=dict)
-    clock: Clock = field(default_factory=Clock)
 
 
 class Invocation:
@@ -118,7 +94,9 @@ class Invocation:
             ]
             for warning in self._facts.warnings:
                 self._context.log.warning(warning)
-            self._image_digest = self._image_digest or self._resolve_digest(spec.main.image)
+            self._image_digest = self._image_digest or resolve_image_digest(
+                self._session, spec.main.image
+            )
         else:
             self._image_digest = self._image_digest or plan.extras.get("image_digest")
         self._note_plan(plan, spec)
@@ -126,14 +104,21 @@ class Invocation:
             self._follow(session, ledger, plan, spec)
         self._facts.num_messages = self._reader.num_messages
         results = session.get_results(implicit_materializations=False)
-        self._write_lineage([r for r in results if isinstance(r, MaterializeResult)])
+        write_lineage(
+            self._context,
+            self._session,
+            self._settings.lineage_table,
+            self._request,
+            self._facts,
+            [r for r in results if isinstance(r, MaterializeResult)],
+        )
         return PipesClientCompletedInvocation(session, metadata=dict(self._facts.metadata()))
 
     def _plan(self, ledger: LaunchLedger) -> Plan:
         context = self._context
         return ledger.plan(
             asset=self._asset_name(),
-            partition=context.partition_key if context.has_partition_key else None,
+            partition=compat.partition_key_of(context),
             schema=self._request.stage.stage,
             prefix=self._settings.job_name_prefix,
             spec_sha256=lambda attempt: self._request.spec_for(attempt, self._family).sha256,
@@ -155,28 +140,6 @@ class Invocation:
             return False
         return bool(self._stage.list(directory))
 
-    def _resolve_digest(self, image: str) -> str | None:
-        """Look the tag's digest up; the registry freezes it when the job service is created.
-
-        Raises:
-            ImageError: The repository is readable and does not hold the tag.
-        """
-        parts = image.strip("/").split("/")
-        if not image.startswith("/") or len(parts) != 4 or parts[0].lower() == "snowflake":
-            return None
-        name, _, tag = parts[3].partition(":")
-        repository = QualifiedName.parse(".".join(parts[:3]))
-        digest = ImageRepository(self._session, repository).digest_of(name, tag or "latest")
-        if digest is None:
-            raise ImageError(
-                problem(
-                    f"Image {image} does not exist",
-                    f"repository {repository} holds no tag {tag or 'latest'} of {name}",
-                    "Materialize the image asset first",
-                )
-            )
-        return digest
-
     def _note_plan(self, plan: Plan, spec: JobSpec) -> None:
         facts, attempt = self._facts, plan.attempt
         output = self._request.output_directory(attempt.output_name)
@@ -187,7 +150,7 @@ class Invocation:
         facts.image_ref = spec.main.image
         facts.image_digest = self._image_digest
         facts.spec_sha256 = spec.sha256
-        facts.spec_yaml = spec.to_yaml()
+        facts.spec_yaml = spec.to_yaml(redacted=True)
         facts.output_path = str(output) if output else None
         facts.run_directory = str(self._request.run_directory(attempt))
         facts.query_id = plan.extras.get("query_id")
@@ -265,7 +228,7 @@ class Invocation:
         }
         labels = {
             **session.default_remote_invocation_info,
-            "run_id": self._context.run_id,
+            "run_id": self._context.run.run_id,
             "attempt": attempt.number,
             "output_name": attempt.output_name,
             "resumed": attempt.resumed,
@@ -405,6 +368,12 @@ class Invocation:
             facts.image_digest_observed = (
                 own[0].image_digest.removeprefix("@") or facts.image_digest_observed
             )
+        row = self._services.find_in_history(name=name) or {}
+        completed = row.get("completed_time")
+        progress.correct(
+            started=own[0].started_on if own else None,
+            completed=completed if isinstance(completed, datetime) else None,
+        )
         facts.note_times(progress, self._settings.credits_per_hour)
         archived = self._logs.archive(self._stage, self._request.run_directory(plan.attempt))
         facts.log_path = str(archived) if archived else None
@@ -446,37 +415,6 @@ class Invocation:
             max_retries=self._settings.max_infrastructure_retries,
             retry_delay_seconds=self._settings.retry_delay_seconds,
         )
-
-    def _write_lineage(self, results: list[MaterializeResult]) -> None:
-        table = self._settings.lineage_table
-        if table is None:
-            return
-        for result in results:
-            record = LineageRecord(
-                asset=result.asset_key.to_user_string() if result.asset_key else "",
-                version=result.data_version.value if result.data_version else "",
-                inputs=(*self._request.inputs, *self._observed_inputs(result)),
-                partition=(
-                    self._context.partition_key if self._context.has_partition_key else None
-                ),
-                location=self._facts.output_path,
-                run_id=self._context.run_id,
-                job_service=self._facts.job_name,
-                query_id=self._facts.query_id,
-                details=self._request.options.lineage_details,
-            )
-            try:
-                record_lineage(self._session, table, record)
-            except MonadDagsterError as error:
-                self._context.log.error(f"Lineage rows were not written to {table}: {error}")
-
-    def _observed_inputs(self, result: MaterializeResult) -> list[LineageInput]:
-        """Return the image that ran and the source tables the container says it read."""
-        found = []
-        if self._facts.image_ref and not any(i.kind == "image" for i in self._request.inputs):
-            digest = self._facts.image_digest_observed or self._image_digest
-            found.append(LineageInput("image", self._facts.image_ref, digest))
-        return found + outcome.source_tables(result.metadata or {})
 
 
 class _Refused(Exception):

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monad_dagster.errors import ConfigError, problem
+from monad_dagster.pipes.interrupts import OnInterrupt
 from monad_dagster.pipes.ledger import Attempt
 from monad_dagster.pipes.naming import attempt_name
-from monad_dagster.spcs.identifiers import StagePath
+from monad_dagster.pipes.pacing import Clock
+from monad_dagster.pipes.wait import WaitLimits
+from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.instance_families import InstanceFamily
 from monad_dagster.spcs.lineage import LineageInput
 from monad_dagster.spcs.spec import (
@@ -50,6 +53,26 @@ class LaunchOptions:
     max_runtime_seconds: float | None = None
     require_materialization: bool = True
     lineage_details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InvocationSettings:
+    """The resource's settings, resolved for one call."""
+
+    compute_pool: str
+    query_warehouse: str | None = None
+    external_access_integrations: tuple[str, ...] = ()
+    job_name_prefix: str = ""
+    limits: WaitLimits = field(default_factory=WaitLimits)
+    drain_timeout_seconds: float = 120.0
+    forward_termination: bool = True
+    on_interrupt: OnInterrupt = OnInterrupt.AUTO
+    max_infrastructure_retries: int = 2
+    retry_delay_seconds: float = 30.0
+    observation_interval_seconds: float = 30.0
+    lineage_table: QualifiedName | None = None
+    credits_per_hour: Mapping[str, float] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True)
@@ -108,7 +131,7 @@ class LaunchRequest:
         raise ConfigError(
             problem(
                 f"The specification does not mount {self.stage}",
-                "context and messages travel over that stage",
+                "Context and messages travel over that stage",
                 "Mount it with source: stage and stageConfig.name",
             )
         )

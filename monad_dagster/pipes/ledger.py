@@ -83,7 +83,7 @@ class LaunchLedger:
         self._context = context
         self._services = services
         self._step_key = compat.step_key_of(context)
-        self._family = run_family(context.instance, context.dagster_run, self._step_key)
+        self._family = run_family(context.instance, context.run, self._step_key)
 
     @property
     def family_id(self) -> str:
@@ -192,9 +192,9 @@ class LaunchLedger:
         raise JobServiceExistsError(
             problem(
                 f"Job service {found.name} is {found.raw_status} with another specification",
-                f"it runs {found.spec_sha256}, this run wants {wanted}",
+                f"It runs {found.spec_sha256}, this run wants {wanted}",
                 f"Wait for it, or cancel it with {sql.cancel_job_service(found.name)} and retry",
-                f"{sql.describe_service(found.name)}",
+                f"See {sql.describe_service(found.name)}",
             )
         )
 

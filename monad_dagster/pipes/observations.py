@@ -48,7 +48,7 @@ class MetricsObserver:
             return
         metadata = observation_metadata(payload)
         for key in sorted(self._context.selected_asset_keys)[:1]:
-            partition = self._context.partition_key if self._context.has_partition_key else None
+            partition = compat.partition_key_of(self._context)
             self._context.log_event(
                 AssetObservation(asset_key=key, partition=partition, metadata=metadata)
             )

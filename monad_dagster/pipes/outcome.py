@@ -123,7 +123,7 @@ def raise_failure(
             max_retries=max_retries, seconds_to_wait=retry_delay_seconds
         ) from error
     if not failure.retry:
-        context.instance.add_run_tags(context.run_id, {NO_RUN_RETRY_TAG: "false"})
+        context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
     raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 
@@ -131,7 +131,7 @@ def _observe_failure(context: compat.ExecutionContext, metadata: Mapping[str, An
     """Show a failed attempt on the asset, where a failure event alone is not seen."""
     if not context.has_assets_def:
         return
-    partition = context.partition_key if context.has_partition_key else None
+    partition = compat.partition_key_of(context)
     for key in sorted(context.selected_asset_keys):
         context.log_event(
             dg.AssetObservation(asset_key=key, partition=partition, metadata=metadata)

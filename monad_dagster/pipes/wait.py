@@ -7,6 +7,7 @@ reached is waited for.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError, problem
 from monad_dagster.pipes.pacing import Backoff, Clock, Due
@@ -60,6 +61,16 @@ class Progress:
     running_at: float | None = None
     ended_at: float | None = None
     containers: list[ContainerState] = field(default_factory=list)
+
+    def correct(self, *, started: datetime | None, completed: datetime | None) -> None:
+        """Replace what this process happened to see by what the account recorded.
+
+        A look comes after the event, and a process that reattaches comes long after it.
+        """
+        if started is not None:
+            self.running_at = min(self.running_at or started.timestamp(), started.timestamp())
+        if completed is not None and self.ended_at is not None:
+            self.ended_at = min(self.ended_at, completed.timestamp())
 
     @property
     def queue_seconds(self) -> float:
@@ -252,9 +263,9 @@ class JobServiceWaiter:
         raise JobServiceTimeoutError(
             problem(
                 f"Job service {self._name} is still {progress.raw_status}",
-                f"after {elapsed:.0f} s, {setting} is {limit:.0f}",
+                f"It has been so for {elapsed:.0f} s, and {setting} is {limit:.0f}",
                 f"Raise {setting}, or look at the compute pool",
-                "monad-dagster status",
+                "More: monad-dagster status",
             ),
             status=progress.raw_status,
             elapsed_seconds=elapsed,

@@ -78,9 +78,9 @@ def describe_compute_pool(session: Session, name: str) -> ComputePool:
         raise ComputePoolUnavailableError(
             problem(
                 f"Compute pool {name} does not exist or the role may not see it",
-                f"error {error.errno}, query {error.query_id}",
+                f"The answer was error {error.errno} (query {error.query_id})",
                 "Create it or grant USAGE and MONITOR: monad-dagster setup",
-                "monad-dagster doctor",
+                "More: monad-dagster doctor",
             )
         ) from error
     return _pool(row)

@@ -21,6 +21,8 @@ from monad_dagster.spcs.sql import Statement
 SESSION_LOST = frozenset({390104, 390110, 390111, 390112, 390114, 390115, 390195})
 # Numbers of the connector (ER_* and the login refusals) that mean: no connection was made.
 CONNECTION_FAILED = frozenset({250001, 250002, 250003, 250005, 251001, 251005, 251006, 251012})
+# The connector's file transfer numbers: an answer, though of the same class as a lost connection.
+FILE_TRANSFER = range(253001, 253999)
 LOGIN_REFUSED = frozenset({390100, 390101, 390102, 390144, 390189, 390201})
 SQLSTATE_NO_CONNECTION = frozenset({"08001", "08003", "08004", "08006"})
 
@@ -177,13 +179,13 @@ def translate_error(error: Exception, statement: Statement) -> SnowflakeError:
     query_id = getattr(error, "sfqid", None)
     text = _first_line(error)
     lost = errno in SESSION_LOST | CONNECTION_FAILED or sqlstate in SQLSTATE_NO_CONNECTION
-    if lost or _is_transport_error(error):
+    if lost or (_is_transport_error(error) and errno not in FILE_TRANSFER):
         return ConnectionFailedError(
             problem(
                 f"Statement {statement.kind} got no answer",
                 f"{text} (error {errno})",
                 "Check that the account is reachable; the statement may have been executed",
-                "monad-dagster doctor shows what can be reached",
+                "The command monad-dagster doctor shows what can be reached",
             ),
             errno=errno,
             sqlstate=sqlstate,
@@ -227,7 +229,7 @@ def _connection_error(error: Exception) -> ConnectionFailedError:
         failed = "The account cannot be reached"
         do = "Check account, host and network; for the local account: monad-dagster local start"
     return ConnectionFailedError(
-        problem(failed, f"{text} (error {errno})", do, "monad-dagster doctor"),
+        problem(failed, f"{text} (error {errno})", do, "More: monad-dagster doctor"),
         errno=390100 if refused else errno,
         sqlstate=getattr(error, "sqlstate", None),
     )

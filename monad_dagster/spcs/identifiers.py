@@ -27,7 +27,7 @@ def resolve_identifier(text: str) -> str:
         raise ConfigError(
             problem(
                 f"Identifier {text!r} is not valid",
-                "an unquoted identifier holds letters, digits, _ and $, and starts with a letter",
+                "An unquoted identifier holds letters, digits, _ and $, and starts with a letter",
                 "Correct the name, or write it in double quotes",
             )
         )
@@ -129,7 +129,7 @@ def check_job_service_name(name: QualifiedName) -> QualifiedName:
         raise ConfigError(
             problem(
                 f"Job service name {name.name!r} is not valid",
-                "it must map to a DNS label: letters, digits and underscores, a letter first, "
+                "It must map to a DNS label: letters, digits and underscores, a letter first, "
                 f"at most {MAX_DNS_LABEL_LENGTH} characters",
                 "Choose another name",
             )
@@ -150,7 +150,7 @@ class StagePath:
             raise ConfigError(
                 problem(
                     f"Stage path {self.path!r} is not valid",
-                    "it must be relative, without '..' and without backslashes",
+                    "It must be relative, without '..' and without backslashes",
                 )
             )
         object.__setattr__(self, "path", "/".join(part for part in parts if part != "."))

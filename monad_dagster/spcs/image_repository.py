@@ -19,6 +19,7 @@ from monad_dagster.spcs.identifiers import QualifiedName
 
 REGISTRY_USER = "0sessiontoken"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+REQUIRED_PLATFORM = "linux/amd64"  # the only one job services run
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 REQUEST_SECONDS = 600
 
@@ -74,9 +75,9 @@ class ImageRepository:
         raise ImageError(
             problem(
                 f"Image repository {self.name} does not exist or the role may not see it",
-                "SHOW IMAGE REPOSITORIES does not list it",
+                "The account does not list it",
                 "Create it and grant READ and WRITE: monad-dagster setup",
-                "monad-dagster doctor",
+                "More: monad-dagster doctor",
             )
         )
 
@@ -117,7 +118,7 @@ class ImageRepository:
             raise ImageError(
                 problem(
                     "The account gave no token for the image registry",
-                    str((answer or {}).get("message", "no message")),
+                    str((answer or {}).get("message", "The answer held no message")),
                     "Log in again; a programmatic access token with docker login also works",
                 )
             )
@@ -158,7 +159,11 @@ class ImageRepository:
         login = {"username": REGISTRY_USER, "password": self.credentials().password}
         try:
             client = docker.from_env()
-            client.images.get(local_reference).tag(remote, tag=tag)
+            found = client.images.get(local_reference)
+            platform = f"{found.attrs.get('Os')}/{found.attrs.get('Architecture')}"
+            if platform != REQUIRED_PLATFORM:
+                raise _push_error(f"{remote}:{tag}", f"It was built for {platform}")
+            found.tag(remote, tag=tag)
             lines = client.images.push(remote, tag=tag, auth_config=login, stream=True, decode=True)
             return _pushed_digest(lines, f"{remote}:{tag}")
         except DockerException as error:
@@ -227,7 +232,7 @@ class _RegistryClient:
         stored = answer.headers.get("Docker-Content-Digest", digest)
         if stored != digest:
             raise _push_error(
-                f"{self._reference}:{tag}", f"registry says {stored}, layout says {digest}"
+                f"{self._reference}:{tag}", f"The registry says {stored}, layout says {digest}"
             )
         return digest
 
@@ -241,7 +246,8 @@ class _RegistryClient:
         if answer.ok or (missing_ok and answer.status_code == 404):
             return answer
         raise _push_error(
-            self._reference, f"{method} answered {answer.status_code}: {answer.text[:200]}"
+            self._reference,
+            f"The request {method} answered {answer.status_code}: {answer.text[:200]}",
         )
 
 
@@ -252,7 +258,7 @@ def _pushed_digest(lines: Iterator[dict[str, Any]], reference: str) -> str:
             raise _push_error(reference, str(line["error"]))
         digest = (line.get("aux") or {}).get("Digest", digest)
     if not digest:
-        raise _push_error(reference, "the engine reported no digest")
+        raise _push_error(reference, "The engine reported no digest")
     return digest
 
 
@@ -262,7 +268,7 @@ def _push_error(reference: str, observed: str) -> ImageError:
             f"Image {reference} was not pushed",
             observed,
             "Check that the role may WRITE to the repository and that the image is linux/amd64",
-            "monad-dagster doctor",
+            "More: monad-dagster doctor",
         )
     )
 

@@ -121,6 +121,14 @@ class ContainerState:
     start_time: str | None = None
     last_exit_code: int | None = None
 
+    @property
+    def started_on(self) -> datetime | None:
+        """When the container started, None when that is not known or not readable."""
+        try:
+            return datetime.fromisoformat(self.start_time) if self.start_time else None
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -209,10 +217,10 @@ class JobServices:
         raise JobServiceExistsError(
             problem(
                 f"Job service {name} exists with another specification",
-                f"status {found.raw_status}, specification {found.spec_sha256}, "
+                f"Its status is {found.raw_status}, its specification {found.spec_sha256}, "
                 f"wanted {spec.sha256}",
                 f"Cancel it with {sql.cancel_job_service(name)}, or start a new run",
-                f"{sql.describe_service(name)}",
+                f"See {sql.describe_service(name)}",
             )
         )
 

@@ -9,6 +9,7 @@ Follows Snowflake's page "Service specification reference".
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +31,12 @@ ALLOCATABLE_FRACTION = 0.9
 BOOTSTRAP_VARIABLES = frozenset(
     {"DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES", "MONAD_RUN_DIRECTORY"}
 )
+
+# Names whose values are neither shown nor hashed.
+SECRET_NAME = re.compile(
+    r"PASSWORD|SECRET|TOKEN|CREDENTIAL|(PRIVATE|API|ACCESS)_?KEY", re.IGNORECASE
+)
+REDACTED = "***"
 
 
 @dataclass(frozen=True)
@@ -214,16 +221,25 @@ class JobSpec:
         )
         return {"spec": body, **self.siblings}
 
-    def to_yaml(self) -> str:
-        """Write the specification as YAML, keys in the documented order."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
+    def to_yaml(self, *, redacted: bool = False) -> str:
+        """Write the specification as YAML, keys in the documented order.
+
+        Args:
+            redacted: Leave out launch variables and secret values, for showing.
+        """
+        document = self.redacted() if redacted else self.to_dict()
+        return yaml.safe_dump(document, sort_keys=False, width=100)
 
     def redacted(self) -> dict[str, Any]:
-        """Write the specification without the variables that differ from launch to launch."""
+        """Write the specification without launch variables and without secret values."""
         document = self.to_dict()
         for container in document["spec"]["containers"]:
             env = container.get("env", {})
-            kept = {key: value for key, value in env.items() if key not in BOOTSTRAP_VARIABLES}
+            kept = {
+                key: REDACTED if SECRET_NAME.search(key) else value
+                for key, value in env.items()
+                if key not in BOOTSTRAP_VARIABLES
+            }
             container.pop("env", None)
             if kept:
                 container["env"] = kept

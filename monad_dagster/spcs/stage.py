@@ -63,11 +63,11 @@ class StageClient:
         size = local_file.stat().st_size
         uploaded = [row for row in rows if str(row.get("status", "")).upper() == "UPLOADED"]
         if len(rows) != 1 or len(uploaded) != 1:
-            raise _not_uploaded(target, f"rows {_brief(rows)}")
+            raise _not_uploaded(target, f"The answer was {_brief(rows)}")
         row = uploaded[0]
         name, stored = str(row.get("target", "")), row.get("target_size")
         if name != target.file_name or (stored is not None and int(stored) < size):
-            raise _not_uploaded(target, f"arrived as {name} with {stored} of {size} bytes")
+            raise _not_uploaded(target, f"It arrived as {name} with {stored} of {size} bytes")
         return StageFile(target, size)
 
     def put_files(self, files: Mapping[StagePath, Path]) -> list[StageFile]:
@@ -104,9 +104,9 @@ class StageClient:
             raise StageError(
                 problem(
                     f"Stage file {source} was not downloaded",
-                    f"rows {_brief(rows)}",
+                    f"The answer was {_brief(rows)}",
                     "Check that the file exists and that the role may read the stage",
-                    f"{sql.list_stage(source.parent)}",
+                    f"See {sql.list_stage(source.parent)}",
                 )
             )
         return local
@@ -127,7 +127,9 @@ class StageClient:
         rows = self._session.execute(statement).rows
         if not _all_downloaded(rows, required=False):
             raise StageError(
-                problem(f"Files of {directory} were not downloaded", f"rows {_brief(rows)}")
+                problem(
+                    f"Files of {directory} were not downloaded", f"The answer was {_brief(rows)}"
+                )
             )
         return [local_directory / name for name in wanted if (local_directory / name).is_file()]
 
@@ -153,7 +155,7 @@ class StageClient:
             StageError: The path is the stage's root, which is never emptied.
         """
         if not path.path:
-            raise StageError(problem(f"Stage {path} was not emptied", "a path is required"))
+            raise StageError(problem(f"Stage {path} was not emptied", "A path is required"))
         return len(self._session.execute(sql.remove(path, directory=True)).rows)
 
     def remove_file(self, path: StagePath) -> None:
@@ -197,7 +199,7 @@ def _not_uploaded(target: StagePath, observed: str) -> StageError:
             f"File was not uploaded to {target}",
             observed,
             "Check that the role may write the stage, then run again",
-            f"{sql.list_stage(target.parent)}",
+            f"See {sql.list_stage(target.parent)}",
         )
     )
 

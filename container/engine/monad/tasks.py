@@ -52,10 +52,12 @@ class _ClassTask(Task):
         self.class_names = [str(name) for name in class_names]
 
     def params(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
         return {"class_names": self.class_names}
 
     @property
     def num_outputs(self) -> int:
+        """Length of the target vector."""
         return len(self.class_names)
 
 
@@ -94,10 +96,12 @@ class RegressionTask(Task):
         self.point = point
 
     def params(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
         return {"num_targets": self.num_targets, "point": self.point}
 
     @property
     def num_outputs(self) -> int:
+        """Length of the target vector."""
         return self.num_targets
 
 

@@ -51,6 +51,8 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 def main(plan: dict, status_fd: int) -> int:
     """Create the namespaces and return the container's exit code."""
     os.set_inheritable(status_fd, False)
+    # Blocked until each process can act on it: an init without a handler would never see it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         enter_namespaces(plan)
     except OSError as error:
@@ -61,6 +63,7 @@ def main(plan: dict, status_fd: int) -> int:
         os._exit(run_init(plan, status_fd))
     os.close(status_fd)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     return exit_code(wait_for(init))
 
 
@@ -80,8 +83,6 @@ def enter_namespaces(plan: dict) -> None:
 def run_init(plan: dict, status_fd: int) -> int:
     """Be process 1: build the root, start the command, reap until it ends."""
     libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    terminated: list[int] = []
-    signal.signal(signal.SIGTERM, lambda *_: terminated.append(1))
     try:
         build_root(plan)
         socket.sethostname(plan["hostname"])
@@ -93,18 +94,17 @@ def run_init(plan: dict, status_fd: int) -> int:
         run_command(plan, status_fd)
     os.close(status_fd)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(command, signal.SIGTERM))
-    if terminated:
-        os.kill(command, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     return exit_code(wait_for(command))
 
 
 def run_command(plan: dict, status_fd: int) -> None:
     """Become the command; never returns."""
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         drop_privileges()
         os.chdir(plan["cwd"])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.execvpe(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606
     except OSError as error:
         os.write(status_fd, f"{plan['argv'][0]}: {error.strerror}".encode())

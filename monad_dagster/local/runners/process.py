@@ -239,10 +239,13 @@ class ProcessContainer:
 
     def terminate(self) -> None:
         """Let the supervisor end the container: SIGTERM, grace, SIGKILL."""
+        # The file is for a supervisor that has not written its identity yet.
+        (self.run_dir / supervise.TERMINATE).touch()
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill the supervisor; the container dies with it."""
+        (self.run_dir / supervise.TERMINATE).touch()
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:

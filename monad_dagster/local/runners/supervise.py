@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 MAX_RECORD_BYTES = 16 * 1024  # Snowflake's limit of one log record
+TERMINATE = "terminate"  # a file that asks for the end as SIGTERM does
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -49,6 +50,7 @@ class Supervisor:
         self.wake_fd = wake_fd
         self.kill_at: float | None = None
         self.oom = False
+        self.undelivered = False
 
     def run(self) -> dict:
         """Start the container, follow it, and return how it ended."""
@@ -97,12 +99,16 @@ class Supervisor:
         poller = select.poll()
         poller.register(child_fd, select.POLLIN)
         poller.register(self.wake_fd, select.POLLIN)
+        if (self.run_dir / TERMINATE).exists():
+            self._terminate(child)
         while True:
             ready = {fd for fd, _ in poller.poll(self._patience_ms(limit))}
             if child_fd in ready:
                 break
             if self.wake_fd in ready and signal.SIGTERM in os.read(self.wake_fd, 64):
                 self._terminate(child)
+            if self.undelivered:
+                self._deliver(child)
             if self.kill_at is not None and time.monotonic() >= self.kill_at:
                 self._kill(child)
             if limit and memory_bytes(child.pid) > limit:
@@ -112,6 +118,8 @@ class Supervisor:
 
     def _patience_ms(self, limit: int | None) -> float | None:
         waits = [1000.0] if limit else []
+        if self.undelivered:
+            waits.append(20.0)
         if self.kill_at is not None:
             waits.append(max(0.0, (self.kill_at - time.monotonic()) * 1000))
         return min(waits) if waits else None
@@ -119,14 +127,21 @@ class Supervisor:
     def _terminate(self, child: subprocess.Popen) -> None:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + float(self.plan["grace_seconds"])
-            how = self.plan["terminate"]
-            if how == "group":
-                _signal_group(child.pid, signal.SIGTERM)
-            elif how == "leader":
-                child.send_signal(signal.SIGTERM)
-            else:  # below bubblewrap's monitor and its init
-                for pid in _children(_children(child.pid)):
-                    _signal(pid, signal.SIGTERM)
+            self._deliver(child)
+
+    def _deliver(self, child: subprocess.Popen) -> None:
+        """Send SIGTERM to the command; it may not exist yet below bubblewrap."""
+        how = self.plan["terminate"]
+        self.undelivered = False
+        if how == "group":
+            _signal_group(child.pid, signal.SIGTERM)
+        elif how == "leader":
+            child.send_signal(signal.SIGTERM)
+        else:  # below bubblewrap's monitor and its init
+            commands = _children(_children(child.pid))
+            self.undelivered = not commands
+            for pid in commands:
+                _signal(pid, signal.SIGTERM)
 
     def _kill(self, child: subprocess.Popen) -> None:
         _signal_group(child.pid, signal.SIGKILL)
@@ -139,7 +154,8 @@ def pump_lines(stream, name: str, log, lock: threading.Lock) -> None:  # noqa: A
     while line := stream.readline(MAX_RECORD_BYTES):
         text = line.rstrip(b"\n").replace(b"\r", b"")
         stamp = rfc3339(time.time_ns())
-        with lock:
+        # A full disk loses lines; it must not block the container on a full pipe.
+        with lock, contextlib.suppress(OSError):
             log.write(f"{stamp} {name} ".encode() + text + b"\n")
 
 

@@ -14,7 +14,7 @@ STATEMENT = re.compile(
     r"^\s*(SELECT\s+\S|INSERT INTO|UPDATE \w+ SET|DELETE FROM|MERGE INTO|COPY (INTO|FILES)"
     r"|(CREATE|ALTER|DROP|SHOW|DESC|DESCRIBE|EXECUTE|UNDROP|TRUNCATE) "
     r"(OR|IF|JOB|SERVICE|SERVICES|COMPUTE|IMAGE|STAGE|STAGES|TABLE|TABLES|SCHEMA|DATABASE|ROLE"
-    r"|WAREHOUSE|WAREHOUSES|SESSION|GRANTS|USER|TASK|VIEW|PARAMETERS|NODES|IMAGES)\b"
+    r"|WAREHOUSE|WAREHOUSES|SESSION|GRANTS|USER|TASK|VIEW|PARAMETERS|NODES|IMAGES) \S"
     r"|(GRANT|REVOKE) [A-Z, ]+ (ON|TO)\b|CALL \S+!|(PUT|GET) .*(@|file:)|(LIST|LS|REMOVE|RM) @"
     r"|USE (ROLE|WAREHOUSE|DATABASE|SCHEMA)\b)"
 )
@@ -22,10 +22,8 @@ STATEMENT = re.compile(
 
 def modules():
     """List the modules the rule covers."""
-    for path in sorted(ROOT.rglob("*.py")):
-        relative = path.relative_to(ROOT).as_posix()
-        if relative not in ALLOWED and not relative.startswith("local/"):
-            yield relative
+    names = (path.relative_to(ROOT).as_posix() for path in sorted(ROOT.rglob("*.py")))
+    return [name for name in names if name not in ALLOWED and not name.startswith("local/")]
 
 
 def strings_of(tree):

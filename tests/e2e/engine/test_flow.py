@@ -121,9 +121,7 @@ def test_spend_reports_errors_beside_the_baseline(shop, tmp_path):
     """A regression writes one prediction a row and reports MAE, RMSE and the zero baseline."""
     module = scenario(shop, RegressionTask(), spend, "spend")
     file = tmp_path / "spend.tsv"
-    metrics = module.test(
-        TestingParams(output_type=OutputType.DECODED, local_save_location=file)
-    )
+    metrics = module.test(TestingParams(output_type=OutputType.DECODED, local_save_location=file))
     assert {"test_mae_0", "test_rmse_0", "test_baseline_zero_mae_0"} <= set(metrics)
     header, *rows = rows_of(file)
     assert header == ["main_entity_id", "prediction"]
@@ -139,8 +137,11 @@ def test_recommendations_are_distinct_known_items(shop, tmp_path):
     )
     assert "test_MAP@5_0" in metrics
     header, *rows = rows_of(file)
-    assert header == ["main_entity_id", *(f"item_{i}" for i in range(1, 6)),
-                      *(f"score_{i}" for i in range(1, 6))]
+    assert header == [
+        "main_entity_id",
+        *(f"item_{i}" for i in range(1, 6)),
+        *(f"score_{i}" for i in range(1, 6)),
+    ]
     for row in rows:
         assert len(set(row[1:6])) == 5
         assert all(1000 <= int(item) < 1024 for item in row[1:6])

@@ -138,6 +138,15 @@ def test_terminate_lets_the_container_finish_its_work(run, tmp_path):
     assert (stage / "ended").exists()
 
 
+def test_terminate_at_once_is_not_lost(run):
+    """A request that comes before the supervisor is up ends the container all the same."""
+    container = run("python", "-c", "import time; time.sleep(60)", wait=False)
+    container.terminate()
+    end = container.wait(20)
+    assert end is not None
+    assert end.exit_code == 143
+
+
 def test_container_that_ignores_sigterm_is_killed_after_the_grace(run):
     """After the grace time the container ends with 137."""
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('x', flush=True); time.sleep(60)"

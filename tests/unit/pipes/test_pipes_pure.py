@@ -94,6 +94,7 @@ def container(**values):
         ("FAILED", "Encountered fatal error while running, check", 1, FailureClass.USER_CODE),
         ("FAILED", "Encountered fatal error", None, FailureClass.INTERNAL_ERROR),
         ("FAILED", "", 143, FailureClass.NODE_LOST),
+        ("FAILED", "Encountered fatal error while running, check", 137, FailureClass.NODE_LOST),
         ("FAILED", "", 1, FailureClass.USER_CODE),
         ("INTERNAL_ERROR", "", None, FailureClass.INTERNAL_ERROR),
         ("CANCELLED", "", 143, FailureClass.CANCELLED),

@@ -100,6 +100,15 @@ def test_the_hash_ignores_launch_variables_and_nothing_else():
     assert spec.with_args(("other",)).sha256 != spec.sha256
 
 
+def test_secret_values_are_neither_shown_nor_hashed():
+    """A value under a secret name does not leave the specification."""
+    one = documented("train").with_env({"WANDB_API_KEY": "first"})
+    two = documented("train").with_env({"WANDB_API_KEY": "second"})
+    assert one.sha256 == two.sha256
+    assert "first" not in one.to_yaml(redacted=True)
+    assert "first" in one.to_yaml()
+
+
 def test_more_gpus_than_a_node_has_is_an_error():
     """The error names both numbers and the family."""
     spec = build_spec(image=IMAGE, settings=SpecSettings(gpus=4))

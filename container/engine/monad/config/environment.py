@@ -1,3 +1,4 @@
+# ruff: noqa: TID251 - the one place that reads the environment
 """The only place where the engine reads environment variables.
 
 `${NAME}` and `${NAME:-default}` in YAML values are substituted here. Secrets pass through and

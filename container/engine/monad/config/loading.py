@@ -5,6 +5,7 @@ warning that names the nearest known key; a field without effect warns too.
 """
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -244,7 +245,7 @@ def _data_params(raw: Any, path: str) -> DataParams:
                 values[key] = environment.substitute(values[key], f"{path}.{key}")
             stamps[key] = to_timestamp(values[key], f"{path}.{key}")
     ordered = [(key, stamps[key]) for key in _DATES[:6] if key in stamps]
-    for (left, a), (right, b) in zip(ordered, ordered[1:], strict=False):
+    for (left, a), (right, b) in itertools.pairwise(ordered):
         if a > b:
             raise ConfigError(
                 problem(f"{path}: {right} lies before {left}", f"{values[right]} < {values[left]}")

@@ -7,7 +7,7 @@ own. `given` remembers which fields the caller set, because a time budget may on
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from monad.config.schema import DataLocation
 from monad.errors import ConfigError, nearest, problem
 
 
-class OutputType(str, Enum):
+class OutputType(StrEnum):
     """What predictions hold: decoded values (probabilities, amounts, item ids) or raw scores."""
 
     DECODED = "decoded"
     RAW = "raw"
 
 
-class MetricMonitoringMode(str, Enum):
+class MetricMonitoringMode(StrEnum):
     """Whether the monitored metric is better when small or when large."""
 
     MIN = "min"

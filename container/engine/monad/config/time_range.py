@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from monad.errors import ConfigError, problem
@@ -10,7 +10,7 @@ from monad.errors import ConfigError, problem
 DAY_SECONDS = 86_400
 
 
-class DataMode(str, Enum):
+class DataMode(StrEnum):
     """The split a row belongs to."""
 
     TRAIN = "train"

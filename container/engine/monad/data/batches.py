@@ -100,10 +100,12 @@ class RowReader:
         made[mask] = squash(self._columns[index].raw(rows).astype(np.float64))
         return made
 
-    def read(self, entities: np.ndarray, stamps: np.ndarray) -> Batch:
-        """Return the tensors of a batch."""
+    def read(
+        self, entities: np.ndarray, stamps: np.ndarray, most_events: int | None = None
+    ) -> Batch:
+        """Return the tensors of a batch; *most_events* shortens the sequences further."""
         begin, end = self.bounds(entities, stamps)
-        size = np.minimum(end - begin, self.max_events)
+        size = np.minimum(end - begin, min(most_events or self.max_events, self.max_events))
         longest = max(int(size.max(initial=0)), 1)
         grid = (end - size)[:, None] + np.arange(longest)[None, :]
         valid = np.arange(longest)[None, :] < size[:, None]

@@ -67,14 +67,16 @@ class _Ingest:
         self.given = plans
         self.plans: Plans = {}
         self.connection = duckdb.connect(str(directory / "landing.duckdb"))
-        self.connection.execute("SET enable_progress_bar = false")
-        self.connection.execute(f"SET temp_directory = '{directory / 'spill'}'")
-        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET enable_progress_bar = false").fetchall()
+        self.connection.execute(f"SET temp_directory = '{directory / 'spill'}'").fetchall()
+        self.connection.execute("SET TimeZone = 'UTC'").fetchall()
         if config.query_optimization.num_threads:
-            self.connection.execute(f"SET threads = {int(config.query_optimization.num_threads)}")
+            self.connection.execute(
+                f"SET threads = {int(config.query_optimization.num_threads)}"
+            ).fetchall()
         if config.memory_constraining_params.max_memory:
             limit = str(config.memory_constraining_params.max_memory)
-            self.connection.execute("SET max_memory = '" + limit.replace("'", "") + "'")
+            self.connection.execute("SET max_memory = '" + limit.replace("'", "") + "'").fetchall()
 
     def run(self) -> tuple[Store, Plans]:
         try:
@@ -142,7 +144,7 @@ class _Ingest:
             "CREATE TABLE entities AS SELECT __entity,"
             " CAST(row_number() OVER (ORDER BY __entity) - 1 AS INTEGER) AS __index"
             f" FROM (SELECT DISTINCT __entity FROM ({union}))"
-        )
+        ).fetchall()
         found = self.connection.execute("SELECT __entity FROM entities ORDER BY __index")
         return found.fetchnumpy()["__entity"].astype(object)
 

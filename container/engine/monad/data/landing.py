@@ -281,7 +281,7 @@ def _land_parquet(
         connection.execute(
             f"CREATE TABLE {table} AS SELECT * FROM (SELECT {', '.join(expressions)}"
             f" FROM {relation}{where}){_filters(source, start)}"
-        )
+        ).fetchall()
     except duckdb.Error as error:
         raise DataError(
             problem(
@@ -323,10 +323,12 @@ def _land_snowflake(
             inner = f"SELECT {', '.join(expressions)} FROM __batch"
             if not seen:
                 columns = found
-                connection.execute(f"CREATE TABLE {table} AS SELECT * FROM ({inner}) LIMIT 0")
+                empty = f"CREATE TABLE {table} AS SELECT * FROM ({inner}) LIMIT 0"
+                connection.execute(empty).fetchall()
+            # DuckDB 2 keeps a result open until it is fetched, and allows nothing else meanwhile.
             connection.execute(
                 f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){_filters(source, start)}"
-            )
+            ).fetchall()
             connection.unregister("__batch")
             seen += batch.num_rows
         return _finish(connection, source, table, columns, seen, start, False, remote.facts())

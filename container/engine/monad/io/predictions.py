@@ -32,7 +32,7 @@ def header(task: Task, top_k: int | None) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
-        return f"{value:.8g}"
+        return f"{value:.6g}"
     return str(value).replace("\t", " ").replace("\n", " ")
 
 

@@ -16,10 +16,14 @@ from monad.model.network import Network
 from monad.tasks import RegressionTask, Task
 
 _REGRESSION_BINS = 48
+_MOST_BOUGHT = [0.5, -0.3, 0.0, 2.0, 1.0, 0.0, 0.0, 1.0, 0.5]  # order of monad.data.pairs
 
 
 class Head(nn.Module):
     """Base of heads."""
+
+    def start_from(self, targets: np.ndarray) -> None:
+        """Set what can be set from training targets before training."""
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return the raw output for a batch."""
@@ -42,16 +46,26 @@ class ScoreHead(Head):
         self.kind = kind
         self.score = mlp(width, width, outputs, dropout)
 
+    def start_from(self, targets: np.ndarray) -> None:
+        """Start at the share of each class, so that training begins with calibrated scores."""
+        share = np.clip(targets.mean(axis=0), 1e-3, 1 - 1e-3)
+        prior = np.log(share) if self.kind == "multiclass" else np.log(share / (1 - share))
+        with torch.no_grad():
+            self.score[-1].bias.copy_(torch.from_numpy(prior.astype(np.float32)))
+
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return logits (B, C)."""
         return self.score(network(batch)[1])
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         target = batch["target"]
         if self.kind == "multiclass":
             return functional.cross_entropy(output, target)
         return functional.binary_cross_entropy_with_logits(output, target)
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         if self.kind == "multiclass":
             return torch.softmax(output, -1).numpy()
         return torch.sigmoid(output).numpy()
@@ -73,8 +87,9 @@ class AmountHead(Head):
         self.register_buffer("high", torch.zeros(self.targets, _REGRESSION_BINS))
         self.register_buffer("mean", torch.zeros(self.targets, _REGRESSION_BINS))
 
-    def fit_bins(self, targets: np.ndarray) -> None:
-        """Place the bins on training targets of shape (rows, targets)."""
+    def start_from(self, targets: np.ndarray) -> None:
+        """Place the bins on training targets (rows, targets) and start at their frequencies."""
+        prior = np.zeros((self.targets, _REGRESSION_BINS))
         for k in range(self.targets):
             values = targets[:, k].astype(np.float64)
             rest = values[values != 0]
@@ -97,12 +112,18 @@ class AmountHead(Head):
                 self.high[k, b] = float(inside.max()) if len(inside) else float(low)
                 self.mean[k, b] = float(inside.mean()) if len(inside) else float(low)
             self.edges[k] = torch.from_numpy(edges)
+            counts = np.bincount(which, minlength=_REGRESSION_BINS)
+            prior[k] = np.log((counts + 0.1) / (counts.sum() + 0.1 * _REGRESSION_BINS))
+        with torch.no_grad():
+            self.score[-1].bias.copy_(torch.from_numpy(prior.reshape(-1).astype(np.float32)))
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return the scores of every bin (B, targets, bins)."""
         scores = self.score(network(batch)[1])
         return scores.view(-1, self.targets, _REGRESSION_BINS)
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         target = batch["target"].T.contiguous()
         bins = torch.searchsorted(self.edges, target).T.clamp(max=_REGRESSION_BINS - 1)
         entropy = functional.cross_entropy(output.flatten(0, 1), bins.reshape(-1))
@@ -111,6 +132,7 @@ class AmountHead(Head):
         return entropy + ((share - reached.to(share.dtype)) ** 2).sum(-1).mean()
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         share = torch.softmax(output.float(), -1)
         if self.point == "mean":
             return (share * self.mean).sum(-1).numpy()
@@ -130,34 +152,48 @@ class ItemHead(Head):
     whole catalogue is exact, not limited to candidates.
     """
 
-    def __init__(
-        self, item_position: int, items: int, width: int, summary: int, dropout: float
-    ) -> None:
+    def __init__(self, item_position: int, items: int, width: int, summary: int) -> None:
         super().__init__()
         self.item_position = item_position
         self.query = nn.Linear(summary, width)
         self.bias = nn.Parameter(torch.zeros(items))
-        self.scale = nn.Parameter(torch.tensor(0.5))
+        self.scale = nn.Parameter(torch.tensor(0.1))
         self.base = mlp(ITEM_FEATURES, 16, 1, 0.0)
+        self.base_linear = nn.Linear(ITEM_FEATURES, 1, bias=False)
+        self.pair_linear = nn.Linear(PAIR_FEATURES, 1, bias=False)
         self.context = nn.Linear(summary, 32)
         self.pair = nn.Linear(PAIR_FEATURES + ITEM_FEATURES, 32)
         self.pair_score = nn.Sequential(nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
+        self._start_at_most_bought()
+
+    def _start_at_most_bought(self) -> None:
+        """Begin as a mix of most bought and most popular, and learn from there."""
+        with torch.no_grad():
+            self.base_linear.weight.zero_()
+            self.base_linear.weight[0, 1] = 2.0  # last 30 days
+            self.pair_linear.weight.copy_(torch.tensor([_MOST_BOUGHT]))
+            for last in (self.base[-1], self.pair_score[-1]):
+                last.weight.mul_(0.1)
+                last.bias.zero_()
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return a score for every item (B, N)."""
         _, summary = network(batch)
         table = network.events.tables[self.item_position].weight
         features = batch["item_features"]
         scores = self.scale * (self.query(summary) @ table.T) + self.bias
-        scores = scores + self.base(features).squeeze(-1)
+        scores = scores + (self.base(features) + self.base_linear(features)).squeeze(-1)
         rows, items = batch["pair_rows"], batch["pair_items"]
         joined = torch.cat([batch["pair_features"], features[items]], dim=-1)
-        delta = self.pair_score(self.pair(joined) + self.context(summary)[rows]).squeeze(-1)
+        delta = self.pair_score(self.pair(joined) + self.context(summary)[rows])
+        delta = (delta + self.pair_linear(batch["pair_features"])).squeeze(-1)
         scores = scores.index_put((rows, items), delta.to(scores.dtype), accumulate=True)
         blocked = torch.zeros_like(scores[0])
         blocked[:FIRST] = -math.inf
         return scores + blocked
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
         rows, items, weights = batch["target_rows"], batch["target_items"], batch["target_weights"]
         if len(batch["masked_rows"]):
             output = output.index_put(
@@ -168,6 +204,7 @@ class ItemHead(Head):
         return -(log_share * weights / total[rows]).sum() / max(len(output), 1)
 
     def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
         return output.numpy()
 
 
@@ -178,7 +215,7 @@ def build_head(task: Task, network: Network, items: tuple[int, int]) -> Head:
         assert isinstance(task, RegressionTask)
         return AmountHead(task, size.summary, size.dropout)
     if task.kind == "recommendation":
-        return ItemHead(items[0], items[1], size.width, size.summary, size.dropout)
+        return ItemHead(items[0], items[1], size.width, size.summary)
     return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout)
 
 

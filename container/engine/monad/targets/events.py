@@ -134,7 +134,7 @@ class DataSourceEvents:
         found = self._table.resolve(target) or target
         return DataSourceEvents(self._table, self._rows, {**self._changed, found: made})
 
-    def groupBy(self, by: str | list[str]) -> EventsGroupBy:
+    def groupBy(self, by: str | list[str]) -> EventsGroupBy:  # noqa: N802 - documented spelling
         """Group the events by one or several columns."""
         return EventsGroupBy(self, [by] if isinstance(by, str) else list(by))
 

@@ -30,7 +30,7 @@ from monad.training.settings import network_size, settings, training_end, traini
 FEATURES = "features"
 SUGGESTED = "suggested_config.yaml"
 _DEFAULT_RATE = 2e-3
-_VALIDATION_ENTITIES = 1_000
+_VALIDATION_ENTITIES = 500
 
 
 def pretrain(
@@ -238,6 +238,7 @@ def _train_network(
     _quiet(logging.getLogger("lightning"))
     module = PretrainModule(network, heads, plan)
     has_validation = len(validation.entities) > 0
+    module.validation_steps = 0.5 * validation.total_events() / chosen.tokens
     best = run_trainer(
         module,
         loader(lambda epoch: train.epoch(epoch, chosen.rows)),

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Run a Lightning trainer within a time budget or a number of epochs.
 
 With a budget the learning rate follows the share of the budget that is used, and training stops
@@ -72,6 +73,7 @@ class BudgetModule(lightning.LightningModule):
         self.lines = logger
         self.automatic_optimization = True
         self.validation_seconds = 0.0
+        self.validation_steps = 0.0
         self._validation_started = 0.0
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -162,7 +164,10 @@ class _Watch(Callback):
         self.losses.append(float(outputs["loss"].detach()))
         plan = module.plan
         if plan.deadline is not None:
-            reserve = 1.2 * module.validation_seconds + 2 * self.step_seconds
+            expected = max(module.validation_seconds, self.step_seconds * module.validation_steps)
+            reserve = (
+                1.2 * expected + 1.5 * self.step_seconds + 0.02 * (plan.deadline - plan.started)
+            )
             if now + reserve >= plan.deadline:
                 trainer.should_stop = True
         if now - self.last_report >= _REPORT_SECONDS:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Pretraining: predict the next event field by field, and how much happens in coming windows.
 
 The next-event part trains the trunk on every event; the future-window part trains sketch and
@@ -177,8 +178,11 @@ class PretrainBatches:
 
     def num_batches(self) -> int:
         """Estimate the number of batches of an epoch."""
-        tokens = np.minimum(self.counts, self.reader.max_events).sum()
-        return max(int(np.ceil(tokens / self.tokens / 0.75)), 1)
+        return max(int(np.ceil(self.total_events() / self.tokens / 0.75)), 1)
+
+    def total_events(self) -> float:
+        """Return the number of events that an epoch reads at most."""
+        return float(np.minimum(self.counts, self.reader.max_events).sum())
 
     def epoch(self, epoch: int, rows: int = 256) -> Iterator[Batch]:
         """Yield the batches of one epoch."""

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Fine-tuning and inference of one scenario: batches with targets, the Lightning module."""
 
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.loop import BudgetModule, Plan
 from monad.training.rows import Rows
+from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
+_CALIBRATE_EVERY = 8
+_SHORT_EVENTS = 8
 
 
 class ScenarioBatches:
@@ -27,6 +31,7 @@ class ScenarioBatches:
         self.reader = reader
         self.task = task
         self.tokens = tokens
+        self.short_share = 0.0
         self.pairs = PairReader(reader, item_position) if task.kind == "recommendation" else None
         if self.pairs is not None:
             index = reader.categories[item_position]
@@ -37,6 +42,9 @@ class ScenarioBatches:
         """Yield the batches of *rows*; shuffled when a seed is given."""
         random = None if seed is None else np.random.default_rng(seed)
         lengths = self.reader.lengths(rows.entities, rows.stamps)
+        if random is not None and self.short_share > 0:
+            short = random.random(len(lengths)) < self.short_share
+            lengths = np.where(short, np.minimum(lengths, _SHORT_EVENTS), lengths)
         groups = [np.arange(len(rows))]
         if self.pairs is not None:
             groups = [np.flatnonzero(rows.stamps == stamp) for stamp in np.unique(rows.stamps)]
@@ -48,11 +56,11 @@ class ScenarioBatches:
         if random is not None:
             made = [made[i] for i in random.permutation(len(made))]
         for chosen in made:
-            yield self.read(rows.take(chosen))
+            yield self.read(rows.take(chosen), max(int(lengths[chosen].max()), 1))
 
-    def read(self, rows: Rows) -> Batch:
+    def read(self, rows: Rows, most_events: int | None = None) -> Batch:
         """Return one batch."""
-        batch = self.reader.read(rows.entities, rows.stamps)
+        batch = self.reader.read(rows.entities, rows.stamps, most_events)
         if self.pairs is not None:
             self.pairs.extend(batch)
             self._item_targets(batch, rows)
@@ -166,6 +174,12 @@ def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -
     """Yield (raw output on the CPU, batch) pairs."""
     network.eval().to(device)
     head.eval().to(device)
-    for batch in batches:
-        output = head.output(network, to_device(batch, device))
-        yield output.float().cpu(), batch
+    most = torch.get_num_threads()
+    try:
+        for number, batch in enumerate(batches):
+            if device == "cpu" and number % _CALIBRATE_EVERY == 0:
+                calibrate_threads(most)
+            output = head.output(network, to_device(batch, device))
+            yield output.float().cpu(), batch
+    finally:
+        torch.set_num_threads(most)

@@ -31,7 +31,9 @@ def calibrate_threads(most: int) -> int:
     for count in candidates:
         torch.set_num_threads(count)
         _seconds(x, weight)
-        found[count] = min(_seconds(x, weight) for _ in range(3)) + _seconds(x, weight)
-    best = min(candidates, key=lambda count: found[count])
+        found[count] = max(_seconds(x, weight) for _ in range(4))
+    # The slowest of a few measurements counts, and more threads must clearly pay: where cores are
+    # shared, waiting for a thread that is not scheduled costs far more than the thread brings.
+    best = min(candidates, key=lambda count: found[count] * (1.0 if count == 1 else 1.25))
     torch.set_num_threads(best)
     return best

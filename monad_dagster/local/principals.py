@@ -1,0 +1,97 @@
+"""DDL of roles and users."""
+
+from typing import TYPE_CHECKING, Any
+
+from monad_dagster.local.credentials import hash_password
+from monad_dagster.local.ddl import DONE, existing, exists_text, to_drop
+from monad_dagster.local.handlers import statement
+from monad_dagster.local.results import ResultSet, status
+from monad_dagster.local.statements import Cursor, Statement
+
+if TYPE_CHECKING:
+    from monad_dagster.local.session import Session
+
+
+@statement("CREATE ROLE")
+def create_role(session: "Session", statement: Statement) -> ResultSet:
+    """Create an account role."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    properties = cursor.properties("COMMENT", "TAG", kind="ROLE")
+    session.require_account("CREATE ROLE")
+    if existing(session, statement, "ROLE", name, if_not_exists):
+        return exists_text(name)
+    session.create_object("ROLE", name, properties=properties,
+                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
+    return status(f"Role {name.name} successfully created.")
+
+
+@statement("DROP ROLE")
+def drop_role(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a role; what it owned passes to the role that drops it."""
+    found, name = to_drop(session, statement, "ROLE")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    held = [g for g in session.catalog.grants_to(name.name) if g.privilege == "OWNERSHIP"]
+    with session.catalog.transaction():
+        for grant in held:
+            target = {"database": grant.database, "schema": grant.schema}
+            session.catalog.update(grant.kind, grant.name, **target, owner=session.role)
+            session.catalog.grant("OWNERSHIP", grant.kind, grant.name, session.role, **target)
+        session.catalog.drop("ROLE", name.name)
+    return status(f"{name.name} successfully dropped.")
+
+
+_USER = (
+    "PASSWORD", "LOGIN_NAME", "DISPLAY_NAME", "FIRST_NAME", "LAST_NAME", "EMAIL", "TYPE", "COMMENT",
+    "DEFAULT_ROLE", "DEFAULT_WAREHOUSE", "DEFAULT_NAMESPACE", "DEFAULT_SECONDARY_ROLES", "DISABLED",
+    "MUST_CHANGE_PASSWORD", "RSA_PUBLIC_KEY", "TAG",
+)  # fmt: skip
+
+
+@statement("CREATE USER")
+def create_user(session: "Session", statement: Statement) -> ResultSet:
+    """Create a user; only password login is emulated."""
+    cursor = statement.cursor
+    if_not_exists = cursor.accept("IF NOT EXISTS")
+    name = cursor.name()
+    properties = _user_properties(cursor)
+    session.require_account("CREATE USER")
+    if existing(session, statement, "USER", name, if_not_exists):
+        return exists_text(name)
+    session.create_object("USER", name, properties=properties,
+                          replace="OR REPLACE" in statement.modifiers)  # fmt: skip
+    return status(f"User {name.name} successfully created.")
+
+
+def _user_properties(cursor: Cursor) -> dict[str, Any]:
+    properties = cursor.properties(*_USER, kind="USER")
+    if properties.get("PASSWORD"):
+        properties["PASSWORD"] = hash_password(str(properties["PASSWORD"]))
+    if properties.get("DEFAULT_ROLE"):
+        properties["DEFAULT_ROLE"] = str(properties["DEFAULT_ROLE"]).upper()
+    return properties
+
+
+@statement("ALTER USER")
+def alter_user(session: "Session", statement: Statement) -> ResultSet:
+    """Change a user's properties."""
+    cursor = statement.cursor
+    cursor.accept("IF EXISTS")
+    name = cursor.name()
+    cursor.expect("SET")
+    properties = _user_properties(cursor)
+    found = session.require_ownership("USER", name)
+    session.catalog.update("USER", found.name, **properties)
+    return status(DONE)
+
+
+@statement("DROP USER")
+def drop_user(session: "Session", statement: Statement) -> ResultSet:
+    """Drop a user."""
+    found, name = to_drop(session, statement, "USER")
+    if not found:
+        return status(f"Drop statement executed successfully ({name.name} already dropped).")
+    session.catalog.drop("USER", name.name)
+    return status(f"{name.name} successfully dropped.")

@@ -1,0 +1,23 @@
+"""Ends the containers of an account that is being deleted; standard library only."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from monad_dagster.local.runners import supervise
+
+
+def kill_containers(state_dir: Path) -> int:
+    """Kill every container that a state directory's job services left running; return how many."""
+    killed = 0
+    for path in (state_dir / "jobs").glob("*/*/*/supervisor.json"):
+        try:
+            known = json.loads(path.read_text())
+            now = supervise.identity(known["pid"])
+        except (OSError, ValueError, KeyError):
+            continue
+        if all(now[key] == known[key] for key in ("pid", "start_ticks", "boot_id")):
+            os.kill(known["pid"], signal.SIGKILL)
+            killed += 1
+    return killed

@@ -1,0 +1,1 @@
+"""The toy engine: a package to be packed into the image."""
