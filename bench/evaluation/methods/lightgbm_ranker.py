@@ -18,7 +18,7 @@ from bench.evaluation.ranking import fill_up, popular_items, rank_pairs
 
 TRIALS, QUICK_TRIALS = 8, 2
 KEPT, QUICK_KEPT = 3, 1
-CHECK_EVERY, PATIENCE, MAX_ROUNDS = 25, 3, 600
+CHECK_EVERY, PATIENCE, MAX_ROUNDS = 25, 2, 400
 MAX_ENTITIES = 2500
 
 
@@ -62,7 +62,7 @@ def draw_parameters(rng: np.random.Generator, num_threads: int) -> dict[str, Any
     return {
         "objective": str(rng.choice(["lambdarank", "lambdarank", "binary"])),
         "num_leaves": int(rng.choice([7, 15, 31, 63])),
-        "learning_rate": float(rng.choice([0.03, 0.06])),
+        "learning_rate": float(rng.choice([0.05, 0.1])),
         "min_child_samples": int(rng.choice([50, 200, 1000])),
         "feature_fraction": float(rng.choice([0.3, 0.6, 0.9])),
         "bagging_fraction": float(rng.choice([0.5, 0.8])),
