@@ -157,17 +157,18 @@ def judged(cells: list[dict[str, Any]], method: str, folder: Path) -> list[list[
 
 
 def comparisons(cells: list[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield comparisons of the engine (else of the best peer) with the best other method."""
+    """Yield comparisons of the engine with the best peer of the cut-offs that it has."""
     task = Task(**cells[0]["task"])
     higher = HIGHER_IS_BETTER[task.kind]
+    engine = [cell for cell in cells if cell["method"] == SUBJECT]
+    shared = {cell["cutoff"] for cell in engine}
+    among = [cell for cell in cells if cell["cutoff"] in shared]
     for named in COMPARED[task.kind]:
         metric = primary_metric(task) if named == "primary" else named
-        peer = best_peer(cells, metric, higher=higher)
-        engine = [cell for cell in cells if cell["method"] == SUBJECT]
+        peer = best_peer(among, metric, higher=higher)
         if peer is None or not engine:
             continue
-        shared = {cell["cutoff"] for cell in engine}
-        both = [c for c in cells if c["cutoff"] in shared and c["method"] in (SUBJECT, peer)]
+        both = [cell for cell in among if cell["method"] in (SUBJECT, peer)]
         for cutoff in ("mean", *sorted(shared)):
             picked = [c for c in both if cutoff in ("mean", c["cutoff"])]
             sides = [judged(picked, name, folder) for name in (SUBJECT, peer)]

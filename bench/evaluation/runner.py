@@ -148,6 +148,9 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
         "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine, spinning threads starve one another
         "OPENBLAS_NUM_THREADS": "1",
     }
+    output = cell.stem.with_name(cell.stem.name + ".npz")
+    for stale in (output, output.with_suffix(".facts.json")):
+        stale.unlink(missing_ok=True)
     load_before = os.getloadavg()[0]
     with log_path.open("w") as log:
         done = subprocess.run(
@@ -159,7 +162,7 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
             timeout=plan.timeout_seconds,
             check=False,
         )
-    if done.returncode:
+    if done.returncode or not output.with_suffix(".facts.json").exists():
         tail = " | ".join(log_path.read_text(errors="replace").splitlines()[-3:])
         raise RuntimeError(f"exit code {done.returncode}: {tail} (log: {log_path})")
     return judge(cell, plan, load_before)

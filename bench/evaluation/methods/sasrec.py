@@ -1,6 +1,6 @@
-"""RecTools SASRec with sampled softmax, trained until its validation stops improving.
+"""RecTools SASRec with full (many items: sampled) softmax, trained until its validation loss stops improving.
 
-The best of a few settings on the validation events is kept. Repeat-buy data are not filtered; for
+The best epoch on held-out last events is kept. Repeat-buy data are not filtered; for
 leave-one-out the items of the history are.
 """
 
@@ -15,6 +15,7 @@ from bench.evaluation.ranking import fill_up, popular_items, seen_pairs
 
 MAX_EPOCHS, QUICK_EPOCHS, PATIENCE = 200, 2, 8
 SESSION_MAX_LENGTH = 100
+FULL_SOFTMAX_ITEMS = 20_000  # sampled negatives are drawn for each position: slower below this
 
 
 class RecToolsSASRec:
@@ -67,6 +68,8 @@ class RecToolsSASRec:
 
         torch.set_num_threads(effort.num_threads)
         seed_everything(effort.seed, workers=True)
+        full = dataset.item_id_map.size <= FULL_SOFTMAX_ITEMS
+        loss = "softmax" if full else "sampled_softmax"
         watcher = Watcher(QUICK_EPOCHS if effort.quick else MAX_EPOCHS, effort.work_dir)
         model = SASRecModel(
             n_factors=64,
@@ -76,7 +79,7 @@ class RecToolsSASRec:
             dropout_rate=0.2,
             lr=1e-3,
             batch_size=64,
-            loss="sampled_softmax",
+            loss=loss,
             n_negatives=256,
             get_val_mask_func=last_of_each_user,
             get_trainer_func=watcher.trainer,

@@ -81,6 +81,17 @@ def test_a_failing_method_is_reported_and_tried_again(plan, tmp_path):
     assert not list((tmp_path / "full" / "cells").glob("*/*/*/recency-0.json"))
 
 
+def test_a_worker_that_ends_early_is_a_failure(plan, tmp_path):
+    """An exit code of 0 without predictions is no result, and older predictions are not judged."""
+    assert run(plan, lambda _: None) == 0
+    for path in (tmp_path / "full" / "cells").glob("*/*/churn/recency-0.json"):
+        path.unlink()
+    silent = replace(plan, methods=("recency",), interpreters={"peers": "/bin/true"})
+    said: list[str] = []
+    assert run(silent, said.append) == 1
+    assert any("exit code 0" in line for line in said)
+
+
 def test_engine_is_compared_with_the_best_peer(plan, tmp_path):
     """With cells of the engine the page holds differences with intervals."""
     run(plan, lambda _: None)
