@@ -19,7 +19,6 @@ help: ## print this help
 
 $(VENV)/.installed: pyproject.toml constraints.txt container/engine/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip || true
 	@$(BIN)/python container/install_torch.py --build $(TORCH) --constraints constraints.txt
 	@echo "Installing the packages pinned in constraints.txt"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
