@@ -189,6 +189,7 @@ class _Ingest:
         for column, _ in columns:
             if isinstance(column.data, np.memmap):
                 column.data.flush()
+            column.data = np.asarray(column.data)  # still mapped; a plain view slices faster
 
     def _event_table(
         self, item: Landed, num_entities: int, joined: dict[str, Any], by_name: dict[str, Landed]
@@ -221,7 +222,7 @@ class _Ingest:
             via = self._array(f"{prefix}_via_{number}", np.int32, item.rows)
             extra.append(via)
             selected.append(f"coalesce({alias}.__at, -1)")
-            indirect.append((join, via))
+            indirect.append((join, np.asarray(via)))
         names = [f"t.{quoted(self._spelled(item, column.name))}" for column, _ in columns]
         ties = "t.rowid" if item.stable_order else ", ".join([*names, "t.rowid"])
         wanted = ", ".join(["e.__index", "t.__time", *selected, *names])

@@ -29,6 +29,7 @@ from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
 
 TargetFn = Callable[..., Any]
+_ROWS = 128  # of one inference batch: small enough for the processor's caches
 
 
 class MonadModuleImpl:
@@ -238,11 +239,10 @@ class MonadModuleImpl:
     def _batches(
         self, batches: ScenarioBatches, rows: Rows, limit: int | None
     ) -> Iterator[dict[str, Any]]:
-        size = 512
-        for number, at in enumerate(range(0, len(rows), size)):
+        for number, at in enumerate(range(0, len(rows), _ROWS)):
             if limit is not None and number >= limit:
                 return
-            chosen = np.arange(at, min(at + size, len(rows)))
+            chosen = np.arange(at, min(at + _ROWS, len(rows)))
             if rows.targets is None:
                 yield batches.read(Rows(rows.entities[chosen], rows.stamps[chosen], None))
             else:
@@ -265,9 +265,8 @@ class MonadModuleImpl:
             ]
             return rows, None, list(best.indices.numpy())
         raw = params.output_type == "raw" and self.task.kind != "regression"
-        values = output.numpy() if raw else self.head.decode(output)
         decoded = self.head.decode(output)
-        shown: Any = values
+        shown: Any = output.numpy() if raw else decoded
         if params.predictions_threshold is not None and self.task.kind in ("binary", "multilabel"):
             shown = (decoded >= params.predictions_threshold).astype(int)
         return shown, None, decoded

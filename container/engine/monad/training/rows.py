@@ -9,14 +9,14 @@ import dataclasses
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from monad.config.schema import Split
 from monad.config.time_range import DAY_SECONDS, DataMode
-from monad.data.store import Store
+from monad.data.store import Column, Store
 from monad.errors import ConfigError, TargetFunctionError, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events
@@ -67,6 +67,25 @@ def held_out(store: Store, split: Split) -> np.ndarray:
     return made
 
 
+class _AttributeRow(Mapping[str, Any]):
+    """The columns of one attribute source for one entity, read when asked for."""
+
+    __slots__ = ("_columns", "_row")
+
+    def __init__(self, columns: dict[str, Column], entity: int) -> None:
+        self._columns = columns
+        self._row = slice(entity, entity + 1)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name].values(self._row)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
 class Labeler:
     """Calls the target function for rows of a store."""
 
@@ -78,14 +97,11 @@ class Labeler:
         self.task = task
         self.label_end = label_end
         self.mode = mode
-        self._sources = [source.name for source in store.attributes]
+        self._sources = {s.name: {c.name: c for c in s.columns} for s in store.attributes}
 
     def _attributes(self, entity: int) -> Attributes:
-        made = {
-            source.name: {c.name: c.values(slice(entity, entity + 1))[0] for c in source.columns}
-            for source in self.store.attributes
-        }
-        return Attributes(made)
+        rows = {name: _AttributeRow(columns, entity) for name, columns in self._sources.items()}
+        return Attributes(rows)
 
     def label(self, entities: np.ndarray, stamps: np.ndarray) -> Rows:
         """Return the rows for which the target function returned a target."""
