@@ -24,7 +24,7 @@ from monad.model.heads import Head, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
-from monad.training.rows import Labeler, Rows, active_entities
+from monad.training.rows import Labeler, Rows, active_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
 
@@ -152,6 +152,7 @@ class MonadModuleImpl:
                     "No main entity has a test target",
                     f"{len(entities)} entities with history, labels until {end} (UTC seconds)",
                     "Check test_start_date, test_end_date and the target function's window",
+                    whereabouts(self.target_fn),
                 )
             )
         predictions, wanted, used, batches = self._run(testing_params, rows)
@@ -171,6 +172,13 @@ class MonadModuleImpl:
             )
         found = {f"test_{name}": float(value) for name, value in metrics.items()}
         found["test_rows"] = float(len(used))
+        undefined = [name for name, value in found.items() if not np.isfinite(value)]
+        if undefined:
+            run_logger.warning(
+                "%s cannot be computed on %d test rows: too few, or all targets alike",
+                ", ".join(undefined),
+                len(used),
+            )
         text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         log_metrics(run_logger, f"Test at {stamp}: {text}", found)
         return found

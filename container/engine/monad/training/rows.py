@@ -8,6 +8,7 @@ range, as future.
 import dataclasses
 import logging
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -145,6 +146,7 @@ class Labeler:
                     f"{type(error).__name__}: {error} (main entity"
                     f" {self.store.entity_ids[entity]}, split point {stamp})",
                     "Fix target_fn; it is called with history, future, attributes, ctx",
+                    whereabouts(self.target_fn, error),
                 )
             ) from error
         return None if made is None else self._checked(made)
@@ -179,8 +181,19 @@ class Labeler:
                 "The target function returned something the task cannot use",
                 f"{seen[:200]}; {self.task!r} needs {wanted}",
                 "Return that, or None to leave the row out",
+                whereabouts(self.target_fn),
             )
         )
+
+
+def whereabouts(target_fn: TargetFn, error: BaseException | None = None) -> str:
+    """Say where a target function is, or at which of its file's lines *error* was raised."""
+    code = getattr(target_fn, "__code__", None)
+    if code is None:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    lines = [frame.lineno for frame in frames if frame.filename == code.co_filename]
+    return f"See {code.co_filename}, line {lines[-1] if lines else code.co_firstlineno}"
 
 
 def active_entities(store: Store, stamp: int, among: np.ndarray) -> np.ndarray:
@@ -253,6 +266,7 @@ def sample_rows(
                 "The target function returned None for every row",
                 f"{at} pairs of a main entity and a split point were tried",
                 "Check its window against the training range, and its filters",
+                whereabouts(labeler.target_fn),
             )
         )
     return joined(parts).take(np.arange(min(found, most_rows)))
