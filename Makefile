@@ -19,7 +19,6 @@ help: ## print this help
 
 $(VENV)/.installed: pyproject.toml constraints.txt container/engine/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip || true
 	@$(BIN)/python container/install_torch.py --build $(TORCH) --constraints constraints.txt
 	@echo "Installing the packages pinned in constraints.txt"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
@@ -43,8 +42,31 @@ check: install ## lint, format, types, import rules, spelling
 	@$(BIN)/pyright
 	@$(BIN)/codespell monad_dagster container docs README.md CONTRIBUTING.md
 
+# make evaluate [QUICK=1] [DATA=DIR] [HM=DIR] [INTERACTIONS=FILE] [SEEDS=3] [BUDGET=SECONDS]; see docs/evaluation.md
+QUICK ?=
+HM ?=
+INTERACTIONS ?=
+SEEDS ?= $(if $(QUICK),1,3)
+BUDGET ?=
+
+.venv-peers/.installed: bench/evaluation/requirements-peers.txt
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+.venv-rectools/.installed: bench/evaluation/requirements-rectools.txt
+	@test -x .venv-rectools/bin/python || $(PYTHON) -m venv .venv-rectools
+	@.venv-rectools/bin/python container/install_torch.py --build $(TORCH) --constraints constraints.txt
+	@.venv-rectools/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine beside its peers; QUICK=1 for minutes
+	@.venv-peers/bin/python -m bench.evaluation all $(if $(QUICK),--quick) --seeds $(SEEDS) \
+		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
+		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test check clean
+.PHONY: help install pipeline ui test check evaluate clean

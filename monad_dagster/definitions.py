@@ -20,11 +20,12 @@ LOGIN_TIMEOUT_SECONDS = 60
 
 def snowflake_resource(settings: Settings) -> SnowflakeResource:
     """Return the connection of the deployment."""
-    names = {
+    names: dict[str, Any] = {
         "role": settings.role,
         "warehouse": settings.warehouse,
         "database": settings.database,
         "schema": settings.schema,
+        "login_timeout": LOGIN_TIMEOUT_SECONDS,
     }
     if settings.deployment == "local":
         from monad_dagster.local_connection import LocalSnowflakeResource
@@ -34,10 +35,9 @@ def snowflake_resource(settings: Settings) -> SnowflakeResource:
             user="MONAD_PIPELINE",
             authenticator="snowflake",
             state_dir=str(settings.local_state_dir),
-            login_timeout=LOGIN_TIMEOUT_SECONDS,
             **names,
         )
-    parameters: dict[str, Any] = {"login_timeout": LOGIN_TIMEOUT_SECONDS, **settings.snowflake}
+    parameters: dict[str, Any] = dict(settings.snowflake)
     extra = {key: parameters.pop(key) for key in ("token_file_path", "host") if key in parameters}
     if extra:
         parameters["additional_snowflake_connection_args"] = extra
@@ -75,4 +75,9 @@ _settings = load_settings()
 defs = dg.Definitions(
     **build_graph(_settings),
     resources={"spcs": spcs_resource(_settings)},
+    executor=dg.multiprocess_executor.configured(
+        # A step waits for a job service; most of its own time would go into imports, which the fork
+        # server does once.
+        {"start_method": {"forkserver": {"preload_modules": ["monad_dagster.definitions"]}}}
+    ),
 )

@@ -62,7 +62,7 @@ def load_model_config(settings: "Settings") -> ModelConfig:
 
 def build_job_service_assets(
     settings: "Settings", scenarios: dg.StaticPartitionsDefinition
-) -> list[dg.AssetsDefinition]:
+) -> list[Any]:
     """Return the three assets."""
     tables = source_keys(load_model_config(settings))
     common: dict[str, Any] = {

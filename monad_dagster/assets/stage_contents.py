@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import dagster_pipes
@@ -68,7 +68,7 @@ class Contents:
             wanted.add(self.config_path)
         return _version([file for file in self.files if file.path in wanted])
 
-    def manifest(self) -> dict[str, object]:
+    def manifest(self) -> dict[str, Any]:
         """Return the manifest as it is written to the stage."""
         return {
             "format": 1,
@@ -217,7 +217,7 @@ def _versions(contents: Contents) -> dict[dg.AssetKey, str]:
 def _results(
     context: dg.AssetExecutionContext,
     versions: Mapping[dg.AssetKey, str],
-    metadata: Mapping[str, object],
+    metadata: Mapping[str, Any],
 ) -> Iterator[dg.MaterializeResult]:
     """Report every version; a slice that was not selected was uploaded all the same."""
     for key, version in versions.items():

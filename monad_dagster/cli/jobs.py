@@ -1,11 +1,16 @@
 """`spec`, `status`, `logs` and `cancel`: job services by name."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from monad_dagster.cli import context as ctx
 from monad_dagster.cli.output import fail, note, print_json, print_table, reports_errors
 from monad_dagster.settings import Settings
 from monad_dagster.spcs.identifiers import QualifiedName
+
+if TYPE_CHECKING:
+    from monad_dagster.spcs.connection import Session
 
 
 def _name(settings: Settings, text: str) -> QualifiedName:
@@ -38,7 +43,8 @@ def status(as_json: bool) -> None:
         print_json(rows)
     else:
         print_table(
-            (row.values() for row in rows), ["job service", "status", "compute pool", "created on"]
+            (list(row.values()) for row in rows),
+            ["job service", "status", "compute pool", "created on"],
         )  # type: ignore[misc]
 
 
@@ -52,14 +58,37 @@ def logs(job_service: str, instance: int, lines: int) -> None:
 
     Example: monad-dagster logs FOUNDATION_MODEL_1A2B3C_1
     """
-    from monad_dagster.pipes.logs import fetch_log_lines
-
     settings = ctx.current_settings()
+    name = _name(settings, job_service)
     with ctx.open_session(settings) as session:
-        for line in fetch_log_lines(
-            session, _name(settings, job_service), instance=instance, limit=lines
-        ):
+        for line in _log_lines(session, settings, name, instance, lines):
             click.echo(line)
+
+
+def _log_lines(
+    session: "Session", settings: Settings, name: QualifiedName, instance: int, limit: int
+) -> list[str]:
+    """Read a log from the node, else from the archive on the stage, else from the event table."""
+    from monad_dagster.errors import MonadDagsterError
+    from monad_dagster.pipes.naming import attempt_name
+    from monad_dagster.spcs.identifiers import StagePath
+    from monad_dagster.spcs.job_service import JobServices
+    from monad_dagster.spcs.stage import StageClient
+
+    services = JobServices(session)
+    try:
+        text = services.fetch_logs(name, instance_id=instance, num_lines=limit)
+    except MonadDagsterError:
+        text = ""
+    if text:
+        return text.splitlines()
+    stage = QualifiedName(settings.database, settings.schema, settings.stage)
+    archived = StagePath(stage) / "runs" / attempt_name(name.name) / "log.txt"
+    client = StageClient(session)
+    if client.exists(archived):
+        return client.read_text(archived).splitlines()[-limit:]
+    rows = services.fetch_persisted_logs(name)
+    return [str(row["log"]) for row in rows if int(row["instance_id"]) == instance][-limit:]
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """`monad-dagster run`: the whole pipeline in one command, and `ui` to watch it."""
 
+import json
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ run_monitoring:
 @click.option(
     "--transactions", default=500_000, show_default=True, help="Transactions in the sample data."
 )
+@click.option("--prediction-date", help="Score as of this day, such as 2020-09-22.")
 @click.option("--select", default="*", show_default=True, help="Asset selection.")
 @click.option("--verbose", is_flag=True, help="Show every line of the run log.")
 @reports_errors
@@ -57,6 +59,7 @@ def run(
     database: str | None,
     customers: int,
     transactions: int,
+    prediction_date: str | None,
     select: str,
     verbose: bool,
 ) -> None:
@@ -74,7 +77,14 @@ def run(
             load_user_tables(settings, data)
         else:
             prepare_sample(settings, customers=customers, transactions=transactions)
-    code = materialize(settings, overrides, scenario, select=select, verbose=verbose)
+    code = materialize(
+        settings,
+        overrides,
+        scenario,
+        select=select,
+        verbose=verbose,
+        prediction_date=prediction_date,
+    )
     if code:
         fail(
             problem(
@@ -117,7 +127,13 @@ def ui(port: int) -> None:
 
 
 def materialize(
-    settings: Settings, overrides: dict[str, str], scenario: str, *, select: str, verbose: bool
+    settings: Settings,
+    overrides: dict[str, str],
+    scenario: str,
+    *,
+    select: str,
+    verbose: bool,
+    prediction_date: str | None = None,
 ) -> int:
     """Materialize through the dagster CLI and return its exit code."""
     write_dagster_yaml(settings)
@@ -127,13 +143,19 @@ def materialize(
         *(sys.executable, "-m", "dagster", "asset", "materialize"),
         *("--select", select, "--partition", scenario, "-m", DEFINITIONS),
     ]
+    if prediction_date:
+        config = {"ops": {"predictions": {"config": {"prediction_date": prediction_date}}}}
+        command += ["--config-json", json.dumps(config)]
     note(f"Materializing {select} for scenario {scenario} ...")
     shown = RunLogFilter(verbose=verbose)
     with (
         log_path.open("w", encoding="utf-8") as log,
         subprocess.Popen(
             command,
-            env=child_environment(settings, overrides),
+            # The dagster command calls itself superseded at every start.
+            env=child_environment(
+                settings, {**overrides, "PYTHONWARNINGS": "ignore::FutureWarning"}
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -24,7 +24,7 @@ class RunLogFilter:
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
-        self._show_continuation = False
+        self._in_stack_trace = False
 
     def render(self, line: str) -> str | None:
         """Return the text to print for *line*, or None to leave it to the log file."""
@@ -33,8 +33,8 @@ class RunLogFilter:
             return text
         match = _EVENT.match(text)
         if not match:
-            # Container lines and tracebacks follow their event without a prefix.
-            return text if text.strip() else None
+            return self._continuation(text)
+        self._in_stack_trace = False
         clock = match["time"][11:]
         fields = match["rest"].split(" - ")
         message = fields[-1].strip()
@@ -43,3 +43,9 @@ class RunLogFilter:
         if any(name in fields for name in _SHOWN_EVENTS):
             return f"{clock} {message}"
         return None
+
+    def _continuation(self, text: str) -> str | None:
+        """Show container lines; leave Dagster's own stack traces to the log file."""
+        if text.strip() == "Stack Trace:":
+            self._in_stack_trace = True
+        return text if text.strip() and not self._in_stack_trace else None

@@ -116,7 +116,9 @@ def reexecute(home, run_id, *, tagged):
 @pytest.mark.parametrize("tagged", [True, False])
 def test_a_killed_worker_is_followed_by_a_reattachment(home, services, monkeypatch, tagged):
     """After SIGKILL a retry finds the job service, replays its messages and launches nothing."""
-    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=RETRIED_SECONDS)
+    worker, job_service = start_and_wait_for_launch(
+        home, services, monkeypatch, seconds=RETRIED_SECONDS
+    )
     worker.end(signal.SIGKILL)
     success, run_id, metadata = reexecute(home, worker.run_id, tagged=tagged)
     assert success
@@ -130,7 +132,9 @@ def test_a_killed_worker_is_followed_by_a_reattachment(home, services, monkeypat
 
 def test_sigterm_without_a_cancel_detaches(home, services, monkeypatch):
     """An eviction leaves the job service running, and a retry takes its result."""
-    worker, job_service = start_and_wait_for_launch(home, services, monkeypatch, seconds=RETRIED_SECONDS)
+    worker, job_service = start_and_wait_for_launch(
+        home, services, monkeypatch, seconds=RETRIED_SECONDS
+    )
     worker.end(signal.SIGTERM)
     status = services.describe(job_service.name).status
     assert status in (JobServiceStatus.RUNNING, JobServiceStatus.DONE)

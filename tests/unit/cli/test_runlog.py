@@ -30,3 +30,22 @@ def test_warnings_keep_their_level_and_container_lines_pass():
         == "19:12:06 WARNING Pool is full"
     )
     assert shown.render("epoch 1 loss 0.5\n") == "epoch 1 loss 0.5"
+
+
+def test_a_stack_trace_of_dagster_is_left_to_the_log_file():
+    """The failure's text is shown, the frames below it are not; the next event is."""
+    shown = RunLogFilter()
+    lines = [
+        f"{PREFIX} - ERROR - {IDS} - STEP_FAILURE - Execution of step failed.",
+        "dagster.Failure: Job service X ended as FAILED",
+        "Stack Trace:",
+        '  File "/x.py", line 3, in run',
+        "The above exception was caused by the following exception:",
+        f"{PREFIX} - INFO - {IDS} - Next",
+    ]
+    kept = [text for line in lines if (text := shown.render(line))]
+    assert kept == [
+        "19:12:06 ERROR Execution of step failed.",
+        "dagster.Failure: Job service X ended as FAILED",
+        "19:12:06 Next",
+    ]

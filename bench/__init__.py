@@ -1,0 +1,1 @@
+"""What `make bench` and `make evaluate` measure; nothing here is shipped in the package."""
