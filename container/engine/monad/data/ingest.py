@@ -5,6 +5,7 @@ memory-mapped files in batches. The table is never in memory as a whole.
 """
 
 import logging
+import os
 import shutil
 import tempfile
 import weakref
@@ -163,7 +164,7 @@ class _Ingest:
             spelled = resolve(item.source, plan.name, list(item.columns), "the table")
             file = self.directory / f"{prefix}_{len(made)}.npy"
             kind = np.int32 if plan.kind == CATEGORY else np.float32
-            data = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=(rows,))
+            data = _mapped(file, kind, rows)
             dictionary, values = None, None
             if plan.kind == CATEGORY:
                 dictionary = self._dictionary(item.table, spelled)
@@ -189,6 +190,7 @@ class _Ingest:
         for column, _ in columns:
             if isinstance(column.data, np.memmap):
                 column.data.flush()
+            column.data = np.asarray(column.data)  # still mapped; a plain view slices faster
 
     def _event_table(
         self, item: Landed, num_entities: int, joined: dict[str, Any], by_name: dict[str, Landed]
@@ -221,7 +223,7 @@ class _Ingest:
             via = self._array(f"{prefix}_via_{number}", np.int32, item.rows)
             extra.append(via)
             selected.append(f"coalesce({alias}.__at, -1)")
-            indirect.append((join, via))
+            indirect.append((join, np.asarray(via)))
         names = [f"t.{quoted(self._spelled(item, column.name))}" for column, _ in columns]
         ties = "t.rowid" if item.stable_order else ", ".join([*names, "t.rowid"])
         wanted = ", ".join(["e.__index", "t.__time", *selected, *names])
@@ -243,7 +245,7 @@ class _Ingest:
 
     def _array(self, name: str, kind: Any, rows: int) -> np.ndarray:
         file = self.directory / f"{name}.npy"
-        return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=(rows,))
+        return _mapped(file, kind, rows)
 
     def _dimension(self, item: Landed) -> list[Column]:
         columns = self._columns(item, item.rows, item.table)
@@ -264,6 +266,26 @@ class _Ingest:
                 [],
             )
         return AttributeTable(item.source.name, [column for column, _ in columns])
+
+
+def _mapped(file: Path, kind: Any, rows: int) -> np.ndarray:
+    """Create a mapped array; its space is reserved, as a write without space kills the process."""
+    made = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=(rows,))
+    if not hasattr(os, "posix_fallocate"):  # not on macOS
+        return made
+    try:
+        with file.open("r+b") as opened:
+            os.posix_fallocate(opened.fileno(), 0, max(file.stat().st_size, 1))
+    except OSError as error:
+        raise DataError(
+            problem(
+                "Local scratch has no space for the data",
+                f"{error.strerror or error}; {rows} rows of {np.dtype(kind).itemsize} bytes wanted",
+                "Free space, or set MONAD_SCRATCH_DIR to a larger disk",
+                f"See {file.parent}",
+            )
+        ) from error
+    return made
 
 
 def _indirect(

@@ -80,7 +80,7 @@ class Table:
     ) -> None:
         self.name = name
         self.offsets = offsets
-        self.times = times
+        self.times = np.asarray(times)
         self.columns = columns
         self._by_lower = {column.name.lower(): column for column in columns}
 

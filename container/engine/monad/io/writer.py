@@ -4,6 +4,7 @@ Files are made on local scratch and then copied, each in one sequential pass; th
 `lineage.json` is copied last. Nothing is appended, renamed or rewritten on the output directory.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -22,14 +23,33 @@ from monad.errors import CheckpointError, problem
 
 MANIFEST = "lineage.json"
 _BLOCK = 4 * 1024 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEAST_FREE = 64 * 1024
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """Provide a directory on local scratch that is removed afterwards."""
+    """Provide a directory on local scratch that is removed afterwards.
+
+    Raises:
+        CheckpointError: Scratch became full while it was in use.
+    """
     path = Path(tempfile.mkdtemp(prefix="monad-out-", dir=environment.scratch_root()))
     try:
         yield path
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        free = shutil.disk_usage(path).free
+        if getattr(error, "errno", None) not in _FULL and free >= _LEAST_FREE:
+            raise
+        raise CheckpointError(
+            problem(
+                "Local scratch is full",
+                f"{error}; {free} bytes free",
+                "Free space, or set MONAD_SCRATCH_DIR to a larger disk; nothing was written to the"
+                " output",
+                f"See {path.parent}",
+            )
+        ) from error
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -85,15 +105,16 @@ def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, A
         "metrics": {k: v for k, v in manifest.get("metrics", {}).items() if math.isfinite(v)},
     }
     text = json.dumps(made, indent=2, sort_keys=True, default=str)
-    _write_once(output / MANIFEST, text.encode())
+    with _reported(output / MANIFEST, len(text.encode())):
+        _write_once(output / MANIFEST, text.encode())
     return made
 
 
 def _copied(path: Path, target: Path) -> tuple[str, int]:
     """Copy one file front to back; returns its digest and size."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    try:
+    with _reported(target, path.stat().st_size):
+        target.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as reading, target.open("wb") as writing:
             while block := reading.read(_BLOCK):
                 digest.update(block)
@@ -101,14 +122,6 @@ def _copied(path: Path, target: Path) -> tuple[str, int]:
                 size += len(block)
             writing.flush()
             os.fsync(writing.fileno())
-    except OSError as error:
-        raise CheckpointError(
-            problem(
-                f"{target} could not be written",
-                f"{error.strerror or error} after {size} bytes",
-                "Free space or choose another directory; earlier artefacts are untouched",
-            )
-        ) from error
     return digest.hexdigest(), size
 
 
@@ -116,3 +129,22 @@ def _write_once(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as writing:
         writing.write(content)
+        writing.flush()
+        os.fsync(writing.fileno())
+
+
+@contextmanager
+def _reported(target: Path, size: int) -> Iterator[None]:
+    """Turn an operating system error of writing *target* into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            problem(
+                f"{target} could not be written",
+                f"{error.strerror or error}; the file has {size} bytes",
+                "Free space or choose another directory, then run again with overwrite; earlier"
+                " artefacts are untouched",
+                f"{target.parent} may hold part of the result; without {MANIFEST} it is not used",
+            )
+        ) from error

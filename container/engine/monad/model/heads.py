@@ -55,7 +55,7 @@ class ScoreHead(Head):
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return logits (B, C)."""
-        return self.score(network(batch)[1])
+        return self.score(network.summarize(batch))
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the mean loss against the batch's targets."""
@@ -126,7 +126,7 @@ class AmountHead(Head):
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return the scores of every bin (B, targets, bins)."""
-        scores = self.score(network(batch)[1])
+        scores = self.score(network.summarize(batch))
         return scores.view(-1, self.targets, _REGRESSION_BINS)
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -185,7 +185,7 @@ class ItemHead(Head):
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return a score for every item (B, N)."""
-        _, summary = network(batch)
+        summary = network.summarize(batch)
         table = network.events.vectors(self.item_position)
         features = batch["item_features"]
         scores = self.scale * (self.query(summary) @ table.T) + self.bias

@@ -46,7 +46,32 @@ class Block(nn.Module):
         q, k = rotate(qkv[:2], cosines, sines)
         attended = functional.scaled_dot_product_attention(q, k, qkv[2], is_causal=True)
         attended = self.out(attended.transpose(1, 2).reshape(rows, length, width))
-        x = x + torch.sigmoid(gate) * self.dropout(attended)
+        return self._fed(x + torch.sigmoid(gate) * self.dropout(attended))
+
+    def last(
+        self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, at: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what `forward` gives at one position per row (B, D), without the others."""
+        rows, length, width = x.shape
+        normed = self.norm_attention(x)
+        kv_weight = self.qkv_gate.weight[width : 3 * width]
+        kv = functional.linear(normed, kv_weight, self.qkv_gate.bias[width : 3 * width])
+        kv = kv.view(rows, length, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        row = torch.arange(rows, device=x.device)
+        mixed = self.qkv_gate(normed[row, at])
+        q, gate = mixed[:, :width].view(rows, self.heads, 1, -1), mixed[:, 3 * width :]
+        q = rotate(q, cosines[at][:, None, None], sines[at][:, None, None])
+        seen = torch.arange(length, device=x.device)[None, :] <= at[:, None]
+        k = rotate(kv[0], cosines, sines)
+        attended = functional.scaled_dot_product_attention(
+            q, k, kv[1], attn_mask=seen[:, None, None]
+        )
+        attended = self.out(attended.reshape(rows, width))
+        y = x[row, at] + torch.sigmoid(gate) * self.dropout(attended)
+        return self._fed(y)
+
+    def _fed(self, x: torch.Tensor) -> torch.Tensor:
+        width = x.shape[-1]
         value, switch, gate = self.feed_in(self.norm_feed(x)).split(
             [self.hidden, self.hidden, width], dim=-1
         )

@@ -125,19 +125,37 @@ class Network(nn.Module):
         states = self.encode(batch)
         last = (batch["length"] - 1).clamp(min=0)
         pooled = states[torch.arange(len(last), device=last.device), last]
+        return states, self._summary(pooled, batch)
+
+    def summarize(self, batch: Batch) -> torch.Tensor:
+        """Return the summaries of `forward` (B, S); the last layer works on last events only."""
+        x = self.events(batch)
+        cosines, sines = self._rotary(x)
+        for block in self.blocks[:-1]:
+            x = block(x, cosines, sines)
+        last = (batch["length"] - 1).clamp(min=0)
+        final = self.blocks[-1]
+        assert isinstance(final, Block)
+        return self._summary(self.norm(final.last(x, cosines, sines, last)), batch)
+
+    def _summary(self, pooled: torch.Tensor, batch: Batch) -> torch.Tensor:
         pooled = pooled * (batch["length"] > 0)[:, None]
         parts = [pooled, self.bag(self._sketch(batch)), self.encode_aggregates(batch["aggregates"])]
         if self.has_attributes:
             parts.append(self._attributes(batch))
-        return states, self.fuse(torch.cat(parts, dim=-1))
+        return self.fuse(torch.cat(parts, dim=-1))
 
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return the trunk's state after each event."""
         x = self.events(batch)
-        cosines, sines = rotary(x.shape[1], x.shape[2] // self.size.heads, x.device)
+        cosines, sines = self._rotary(x)
         for block in self.blocks:
-            x = block(x, cosines.to(x.dtype), sines.to(x.dtype))
+            x = block(x, cosines, sines)
         return self.norm(x)
+
+    def _rotary(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        cosines, sines = rotary(x.shape[1], x.shape[2] // self.size.heads, x.device)
+        return cosines.to(x.dtype), sines.to(x.dtype)
 
     def encode_aggregates(self, x: torch.Tensor) -> torch.Tensor:
         """Return the aggregates' branch for (B, A)."""

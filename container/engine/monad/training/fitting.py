@@ -20,6 +20,7 @@ from monad.training.rows import (
     latest_split,
     sample_rows,
     split_points,
+    whereabouts,
 )
 from monad.training.scenario import ScenarioBatches, ScenarioModule
 from monad.training.settings import settings, training_end, validation_range
@@ -139,6 +140,7 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
                 "The target function returned None for every row",
                 f"split points up to 365 days before the end of the training range ({end}) tried",
                 "Check its window against the training range, and its filters",
+                whereabouts(module.target_fn),
             )
         )
     points = split_points(store.first_time, last)

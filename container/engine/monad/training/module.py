@@ -24,11 +24,12 @@ from monad.model.heads import Head, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
-from monad.training.rows import Labeler, Rows, active_entities
+from monad.training.rows import Labeler, Rows, active_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
 
 TargetFn = Callable[..., Any]
+_ROWS = 128  # of one inference batch: small enough for the processor's caches
 
 
 class MonadModuleImpl:
@@ -151,6 +152,7 @@ class MonadModuleImpl:
                     "No main entity has a test target",
                     f"{len(entities)} entities with history, labels until {end} (UTC seconds)",
                     "Check test_start_date, test_end_date and the target function's window",
+                    whereabouts(self.target_fn),
                 )
             )
         predictions, wanted, used, batches = self._run(testing_params, rows)
@@ -170,6 +172,13 @@ class MonadModuleImpl:
             )
         found = {f"test_{name}": float(value) for name, value in metrics.items()}
         found["test_rows"] = float(len(used))
+        undefined = [name for name, value in found.items() if not np.isfinite(value)]
+        if undefined:
+            run_logger.warning(
+                "%s cannot be computed on %d test rows: too few, or all targets alike",
+                ", ".join(undefined),
+                len(used),
+            )
         text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         log_metrics(run_logger, f"Test at {stamp}: {text}", found)
         return found
@@ -238,11 +247,10 @@ class MonadModuleImpl:
     def _batches(
         self, batches: ScenarioBatches, rows: Rows, limit: int | None
     ) -> Iterator[dict[str, Any]]:
-        size = 512
-        for number, at in enumerate(range(0, len(rows), size)):
+        for number, at in enumerate(range(0, len(rows), _ROWS)):
             if limit is not None and number >= limit:
                 return
-            chosen = np.arange(at, min(at + size, len(rows)))
+            chosen = np.arange(at, min(at + _ROWS, len(rows)))
             if rows.targets is None:
                 yield batches.read(Rows(rows.entities[chosen], rows.stamps[chosen], None))
             else:
@@ -265,9 +273,8 @@ class MonadModuleImpl:
             ]
             return rows, None, list(best.indices.numpy())
         raw = params.output_type == "raw" and self.task.kind != "regression"
-        values = output.numpy() if raw else self.head.decode(output)
         decoded = self.head.decode(output)
-        shown: Any = values
+        shown: Any = output.numpy() if raw else decoded
         if params.predictions_threshold is not None and self.task.kind in ("binary", "multilabel"):
             shown = (decoded >= params.predictions_threshold).astype(int)
         return shown, None, decoded

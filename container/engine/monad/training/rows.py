@@ -8,15 +8,16 @@ range, as future.
 import dataclasses
 import logging
 import time
+import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from monad.config.schema import Split
 from monad.config.time_range import DAY_SECONDS, DataMode
-from monad.data.store import Store
+from monad.data.store import Column, Store
 from monad.errors import ConfigError, TargetFunctionError, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events
@@ -67,6 +68,25 @@ def held_out(store: Store, split: Split) -> np.ndarray:
     return made
 
 
+class _AttributeRow(Mapping[str, Any]):
+    """The columns of one attribute source for one entity, read when asked for."""
+
+    __slots__ = ("_columns", "_row")
+
+    def __init__(self, columns: dict[str, Column], entity: int) -> None:
+        self._columns = columns
+        self._row = slice(entity, entity + 1)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name].values(self._row)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
 class Labeler:
     """Calls the target function for rows of a store."""
 
@@ -78,14 +98,11 @@ class Labeler:
         self.task = task
         self.label_end = label_end
         self.mode = mode
-        self._sources = [source.name for source in store.attributes]
+        self._sources = {s.name: {c.name: c for c in s.columns} for s in store.attributes}
 
     def _attributes(self, entity: int) -> Attributes:
-        made = {
-            source.name: {c.name: c.values(slice(entity, entity + 1))[0] for c in source.columns}
-            for source in self.store.attributes
-        }
-        return Attributes(made)
+        rows = {name: _AttributeRow(columns, entity) for name, columns in self._sources.items()}
+        return Attributes(rows)
 
     def label(self, entities: np.ndarray, stamps: np.ndarray) -> Rows:
         """Return the rows for which the target function returned a target."""
@@ -129,6 +146,7 @@ class Labeler:
                     f"{type(error).__name__}: {error} (main entity"
                     f" {self.store.entity_ids[entity]}, split point {stamp})",
                     "Fix target_fn; it is called with history, future, attributes, ctx",
+                    whereabouts(self.target_fn, error),
                 )
             ) from error
         return None if made is None else self._checked(made)
@@ -163,8 +181,19 @@ class Labeler:
                 "The target function returned something the task cannot use",
                 f"{seen[:200]}; {self.task!r} needs {wanted}",
                 "Return that, or None to leave the row out",
+                whereabouts(self.target_fn),
             )
         )
+
+
+def whereabouts(target_fn: TargetFn, error: BaseException | None = None) -> str:
+    """Say where a target function is, or at which of its file's lines *error* was raised."""
+    code = getattr(target_fn, "__code__", None)
+    if code is None:
+        return ""
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    lines = [frame.lineno for frame in frames if frame.filename == code.co_filename]
+    return f"See {code.co_filename}, line {lines[-1] if lines else code.co_firstlineno}"
 
 
 def active_entities(store: Store, stamp: int, among: np.ndarray) -> np.ndarray:
@@ -237,6 +266,7 @@ def sample_rows(
                 "The target function returned None for every row",
                 f"{at} pairs of a main entity and a split point were tried",
                 "Check its window against the training range, and its filters",
+                whereabouts(labeler.target_fn),
             )
         )
     return joined(parts).take(np.arange(min(found, most_rows)))

@@ -1,6 +1,8 @@
 # ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Fine-tuning and inference of one scenario: batches with targets, the Lightning module."""
 
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +22,7 @@ from monad.training.rows import Rows
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
-_CALIBRATE_EVERY = 8
+_CALIBRATE_SECONDS = 15.0
 _SHORT_EVENTS = 8
 
 
@@ -175,10 +177,12 @@ def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -
     network.eval().to(device)
     head.eval().to(device)
     most = torch.get_num_threads()
+    calibrated = -math.inf
     try:
-        for number, batch in enumerate(batches):
-            if device == "cpu" and number % _CALIBRATE_EVERY == 0:
+        for batch in batches:
+            if device == "cpu" and time.monotonic() - calibrated > _CALIBRATE_SECONDS:
                 calibrate_threads(most)
+                calibrated = time.monotonic()
             output = head.output(network, to_device(batch, device))
             yield output.float().cpu(), batch
     finally:
