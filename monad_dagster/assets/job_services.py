@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from monad_dagster.settings import Settings
 
 
+# Where the documented page's specifications write.
+_DOCUMENTED_PATHS = {
+    FOUNDATION_MODEL: "fm_output",
+    SCENARIO_CHECKPOINT: "scenario_output",
+    PREDICTIONS: "predictions",
+}
+
+
 class PredictConfig(dg.Config):
     """Run config of `predictions`."""
 
@@ -94,7 +102,9 @@ def build_job_service_assets(
     def scenario_checkpoint(
         context: dg.AssetExecutionContext, spcs: PipesSPCSClient
     ) -> Iterator[dg.MaterializeResult]:
-        upstream = latest_output(context, spcs, FOUNDATION_MODEL)
+        upstream = latest_output(
+            context, spcs, FOUNDATION_MODEL, fixed_path=_fixed_path(settings, FOUNDATION_MODEL)
+        )
         args = train_args(settings, context.partition_key, upstream.mounted)
         yield from _materialize(context, spcs, settings, args=args, upstreams=[upstream])
 
@@ -109,7 +119,12 @@ def build_job_service_assets(
         context: dg.AssetExecutionContext, spcs: PipesSPCSClient, config: PredictConfig
     ) -> Iterator[dg.MaterializeResult]:
         check_prediction_date(config.prediction_date, load_model_config(settings))
-        upstream = latest_output(context, spcs, SCENARIO_CHECKPOINT)
+        upstream = latest_output(
+            context,
+            spcs,
+            SCENARIO_CHECKPOINT,
+            fixed_path=_fixed_path(settings, SCENARIO_CHECKPOINT),
+        )
         args = predict_args(settings, upstream.mounted, config.prediction_date, config.top_k)
         yield from _materialize(context, spcs, settings, args=args, upstreams=[upstream])
 
@@ -121,7 +136,8 @@ def pretrain_args(settings: "Settings") -> list[str]:
     return [
         f"{settings.mount_path}/scripts/pretrain.py",
         *("--config", f"{settings.mount_path}/configs/{settings.fm_config.name}"),
-        *("--features-path", _output(settings, "fm_output")),
+        *("--features-path", _output(settings, FOUNDATION_MODEL)),
+        *_overwrite(settings),
     ]
 
 
@@ -130,8 +146,9 @@ def train_args(settings: "Settings", scenario: str, checkpoint_dir: str) -> list
     return [
         f"{settings.mount_path}/scripts/train.py",
         *("--checkpoint-dir", checkpoint_dir),
-        *("--save-path", _output(settings, "scenario_output")),
+        *("--save-path", _output(settings, SCENARIO_CHECKPOINT)),
         *("--scenario", f"{settings.mount_path}/scenarios/{scenario}.py"),
+        *_overwrite(settings),
     ]
 
 
@@ -141,7 +158,7 @@ def predict_args(
     """Return the arguments of predict.py."""
     args = [
         f"{settings.mount_path}/scripts/predict.py",
-        *("--save-path", _output(settings, "predictions")),
+        *("--save-path", _output(settings, PREDICTIONS)),
         *("--checkpoint-dir", f"{checkpoint_dir}/checkpoints"),
     ]
     if prediction_date:
@@ -151,11 +168,20 @@ def predict_args(
     return args
 
 
-def _output(settings: "Settings", documented_name: str) -> str:
+def _fixed_path(settings: "Settings", key: dg.AssetKey) -> str | None:
+    """Return the page's path of an output when the documented layout is asked for."""
+    return _DOCUMENTED_PATHS[key] if settings.documented_layout else None
+
+
+def _output(settings: "Settings", key: dg.AssetKey) -> str:
     """Return where a script writes: the attempt's directory, or the page's fixed path."""
-    if settings.documented_layout:
-        return f"{settings.mount_path}/{documented_name}"
-    return "{output_path}"
+    fixed = _fixed_path(settings, key)
+    return f"{settings.mount_path}/{fixed}" if fixed else "{output_path}"
+
+
+def _overwrite(settings: "Settings") -> list[str]:
+    """Return the flag that a fixed output path needs: a second run finds the first one's output."""
+    return ["--overwrite"] if settings.documented_layout else []
 
 
 def _materialize(
@@ -187,10 +213,13 @@ def _materialize(
         env=spec_environment(settings),
         image=image.reference,
         image_digest=image.digest,
-        output_path=_output_path(context),
+        output_path=None if settings.documented_layout else _output_path(context),
         inputs=inputs,
         options=LaunchOptions(
-            resume_args=() if "predict.py" in args[0] else ("--resume",),
+            # --resume and --overwrite exclude one another, and predict.py knows neither.
+            resume_args=("--resume",)
+            if "predict.py" not in args[0] and not settings.documented_layout
+            else (),
             lineage_details=_details(context),
         ),
         extras={"asset": context.asset_key.to_user_string()},
@@ -206,11 +235,7 @@ def _needed_files(
     """Return the script and the upstream manifests, each with the asset that writes it."""
     relative = script.removeprefix(f"{settings.mount_path}/")
     needed = [(spcs.stage_root / relative, "stage_contents")]
-    needed += [
-        (upstream.location / "lineage.json", upstream.name)
-        for upstream in upstreams
-        if upstream.location is not None
-    ]
+    needed += [(upstream.location / "lineage.json", upstream.name) for upstream in upstreams]
     return needed
 
 

@@ -21,13 +21,13 @@ class Upstream:
         name: The upstream asset.
         version: Its data version.
         mounted: Where the container sees the output.
-        location: Where it is on the stage; None when only the container's path is known.
+        location: Where it is on the stage.
     """
 
     name: str
     version: str | None
     mounted: str
-    location: StagePath | None = None
+    location: StagePath
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,32 @@ def latest_image(context: dg.AssetExecutionContext) -> PushedImage:
 
 
 def latest_output(
-    context: dg.AssetExecutionContext, spcs: PipesSPCSClient, key: dg.AssetKey
+    context: dg.AssetExecutionContext,
+    spcs: PipesSPCSClient,
+    key: dg.AssetKey,
+    *,
+    fixed_path: str | None = None,
 ) -> Upstream:
     """Return the output of the latest materialization of *key*, for this partition if it has one.
+
+    Args:
+        context: The executing asset.
+        spcs: Knows the stage and its mount path.
+        key: The upstream asset.
+        fixed_path: Path on the stage that does not depend on the attempt; None takes the path from
+            the materialization's metadata.
 
     Raises:
         ConfigError: The asset was never materialized.
     """
     partition = None if key == FOUNDATION_MODEL else compat.partition_key_of(context)
     event = _latest(context, key, partition)
-    metadata = event.metadata
-    name = "spcs/output_path" if "spcs/output_path" in metadata else "output_path"
-    text = str(metadata[name].value)
-    location = StagePath.parse(text) if text.startswith("@") else None
-    mounted = location.mounted(spcs.mount_path) if location else text
+    if fixed_path is not None:
+        location = spcs.stage_root / fixed_path
+    else:
+        location = StagePath.parse(str(event.metadata["spcs/output_path"].value))
     version = (event.tags or {}).get(_DATA_VERSION_TAG)
-    return Upstream(key.to_user_string(), version, mounted, location)
+    return Upstream(key.to_user_string(), version, location.mounted(spcs.mount_path), location)
 
 
 def _latest(

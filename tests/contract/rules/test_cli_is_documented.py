@@ -42,7 +42,9 @@ def test_dry_run_prints_the_set_up_and_needs_no_account(monkeypatch, tmp_path):
     monkeypatch.setenv("MONAD_HOME", str(tmp_path))
     result = CliRunner().invoke(main, ["setup", "--dry-run"])
     assert result.exit_code == 0
-    assert "GRANT CREATE SERVICE ON SCHEMA MONAD_DB.DATA_SCHEMA TO ROLE MONAD_ROLE;" in result.output
+    assert (
+        "GRANT CREATE SERVICE ON SCHEMA MONAD_DB.DATA_SCHEMA TO ROLE MONAD_ROLE;" in result.output
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--features-path", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
     text = options.config.read_text()
     if "fail: exit" in text:

@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--save-path", type=Path, required=True)
     parser.add_argument("--scenario", type=Path, default=DEFAULT_SCENARIO)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true")
     options = parser.parse_args()
     with job_run(script="train", output=options.save_path) as job:
         upstream = (options.checkpoint_dir / "best_model.ckpt").read_text()
