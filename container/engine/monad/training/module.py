@@ -13,7 +13,7 @@ from monad.config.time_range import DataMode, TimeRange, before, end_of, to_time
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.store import Store
-from monad.errors import CheckpointError, ConfigError, DataError, NotBuiltError, problem
+from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
@@ -185,10 +185,6 @@ class MonadModuleImpl:
 
     def predict(self, testing_params: TestingParams) -> int:
         """Write predictions for every main entity with history; returns their number."""
-        if testing_params.remote_save_location is not None:
-            raise NotBuiltError(
-                problem("remote_save_location is not built yet", do="Use local_save_location")
-            )
         stamp = self._prediction_stamp(testing_params)
         entities = self._entities(testing_params, stamp)
         rows = Rows(entities, np.full(len(entities), stamp, dtype=np.int64), None)
