@@ -307,6 +307,23 @@ def test_load_time_overrides_without_effect_warn(checkpoint, caplog):
     assert "split[test]" not in caplog.text
 
 
+@pytest.mark.parametrize("row", LISTED["metrics"], ids=lambda row: row["name"])
+def test_tasks_monitor_the_documented_metric(row):
+    """A task's monitored key and direction are the documented ones."""
+    name, monitor, mode = row["name"].split()
+    task = found(f"monad.ui.module.{name}")
+    assert (task.monitor, task.mode) == (monitor, mode)
+
+
+def test_testing_params_that_do_not_fit_the_task_warn(checkpoint, caplog):
+    """top_k, a threshold or metrics that a task cannot use are said to have no effect."""
+    module = found("monad.ui.module").load_from_checkpoint(checkpoint)
+    params = TestingParams(output_type="decoded", top_k=3)
+    with caplog.at_level(logging.WARNING, "monad"), pytest.raises(EngineError, match="trained"):
+        module.predict(params)
+    assert "TestingParams.top_k of a binary task is accepted but has no effect" in caplog.text
+
+
 def test_logs_have_the_documented_format():
     """Logger names and the line format are the documented ones."""
     logs = found("monad.logs")
