@@ -26,6 +26,7 @@ documentation is silent the definition is ours and marked so. D: documented for 
 "Not implemented" raises `monad.errors.NotBuiltError` when the configuration is read or the name is called, before
 any training (text columns: when the columns are profiled, the first step of the fit stage). The documented milestones of the log are paraphrases, not names: fitting started and
 finished with its seconds and the cleaned directory are logged; queueing, attribute fitting and worker counts are not.
+The walk checks that a name is there with its default, warns or is refused; what it does is tested elsewhere.
 """
 
 

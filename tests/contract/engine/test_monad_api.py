@@ -229,6 +229,7 @@ def known_to_schema(path: str) -> None:
         "data_sources[]": schema.DataSource,
         "data_location": schema.DataLocation,
         "data_params": schema.DataParams,
+        "date_column": schema.DateColumn,
         "split": schema.Split,
     }
     *above, last = path.split(".")
