@@ -32,6 +32,7 @@ from monad.config.schema import (
     Split,
     SqlLambda,
 )
+from monad.config.support import check_column_type, check_database, check_split
 from monad.config.time_range import to_timestamp
 from monad.errors import ConfigError, nearest, problem
 
@@ -183,6 +184,7 @@ def _source(raw: Any, path: str) -> DataSource:
     ]
     overrides = dict(values.get("column_type_overrides") or {})
     for column, wanted in overrides.items():
+        check_column_type(wanted, f"{path}.column_type_overrides.{column}")
         if wanted not in COLUMN_TYPES:
             raise ConfigError(
                 problem(
@@ -206,7 +208,9 @@ def _location(raw: Any, path: str) -> DataLocation:
     path = f"{path}.data_location"
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataLocation)]
-    _require(values, "database_type", path, known)
+    check_database(_require(values, "database_type", path, known), path)
+    if (values.get("connection_params") or {}).get("cache_path"):
+        logger.warning("%s.cache_path is accepted but has no effect in this engine", path)
     return _build(DataLocation, values, path)
 
 
@@ -238,6 +242,7 @@ def _data_params(raw: Any, path: str) -> DataParams:
         logger.warning("%s.features_path is accepted but has no effect in this engine", path)
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
+    check_split(values["split"], f"{path}.split")
     stamps = {}
     for key in _DATES:
         if values.get(key) is not None:

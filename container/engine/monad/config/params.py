@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monad.config.schema import DataLocation
+from monad.config.support import check_remote_location, check_strategy, warn_no_effect
 from monad.errors import ConfigError, nearest, problem
 
 
@@ -132,13 +133,10 @@ class TrainingParams(_RemembersGiven):
             self.early_stopping = EarlyStopping(**self.early_stopping)
         if isinstance(self.metric_monitoring_mode, str):
             self.metric_monitoring_mode = MetricMonitoringMode(self.metric_monitoring_mode)
-        if self.strategy is not None and str(self.strategy).startswith("fsdp:"):
-            raise ConfigError(
-                problem(
-                    f"strategy `{self.strategy}` is not built in this engine",
-                    do="Use null, ddp or fsdp",
-                )
-            )
+        check_strategy(self.strategy)
+        for name in ("metrics", "top_k", "predictions_threshold"):
+            if getattr(self, name):
+                warn_no_effect(f"TrainingParams.{name}", "give it in TestingParams")
 
     def merged(self, other: "TrainingParams") -> "TrainingParams":
         """Return a copy in which the fields given in *other* win."""
@@ -170,7 +168,16 @@ class TestingParams(_RemembersGiven):
 
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
+        check_strategy(self.strategy)
+        check_remote_location(self.remote_save_location)
         self.output_type = OutputType(self.output_type)
+        for name, default in (("precision", 32), ("devices", 1), ("strategy", None)):
+            if getattr(self, name) != default:
+                warn_no_effect(f"TestingParams.{name}", "one device and 32 bits are used")
+        if self.callbacks:
+            warn_no_effect("TestingParams.callbacks")
+        if any(isinstance(metric, MetricParams) for metric in self.metrics):
+            warn_no_effect("MetricParams", "the task's metrics are always computed")
         if self.local_save_location is not None:
             self.local_save_location = Path(self.local_save_location)
             if self.local_save_location.suffix != ".tsv":

@@ -14,8 +14,9 @@ import duckdb
 
 from monad.config import environment
 from monad.config.schema import EVENT, DataSource
+from monad.config.support import OTHER_DATABASES, READ_DATABASES
 from monad.data import snowflake
-from monad.errors import ConfigError, DataError, NotBuiltError, nearest, problem
+from monad.errors import ConfigError, DataError, nearest, problem
 
 logger = logging.getLogger("monad.fit")
 
@@ -33,7 +34,6 @@ _INTEGERS = {
     "UHUGEINT",
 }
 _REALS = {"FLOAT", "DOUBLE", "REAL"}
-_OTHER_DATABASES = ("bigquery", "databricks", "hive", "clickhouse", "synapse")
 
 
 @dataclasses.dataclass
@@ -72,15 +72,7 @@ def land(
         return _land_parquet(connection, source, table, needed, start)
     if kind == "snowflake":
         return _land_snowflake(connection, source, table, needed, start)
-    if kind in _OTHER_DATABASES:
-        raise NotBuiltError(
-            problem(
-                f"Data source {source.name} uses database_type `{kind}`",
-                "this engine reads parquet and snowflake",
-                "Export the table to Parquet, or use a licensed image",
-            )
-        )
-    known = ("parquet", "snowflake", *_OTHER_DATABASES)
+    known = (*READ_DATABASES, *OTHER_DATABASES)
     raise ConfigError(
         problem(
             f"Data source {source.name} uses database_type `{kind}`", do=nearest(str(kind), known)

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from monad.config.params import TestingParams, TrainingParams
+from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode, TimeRange, before, end_of, to_timestamp
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.store import Store
-from monad.errors import CheckpointError, ConfigError, DataError, NotBuiltError, problem
+from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
@@ -109,6 +110,8 @@ class MonadModuleImpl:
         """
         given = training_params or TrainingParams(**overrides)
         params = inherited(self.checkpoint, given)
+        if params.loss is not None and self.task.kind == "recommendation":
+            warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None
         if output is not None and prepare_output(output, False, params.overwrite):
             return
@@ -142,6 +145,7 @@ class MonadModuleImpl:
 
     def test(self, testing_params: TestingParams) -> dict[str, float]:
         """Compute and log metrics on the test range, beside naive baselines."""
+        self._warn_ignored(testing_params)
         stamp, end = self._test_range(testing_params)
         entities = self._entities(testing_params, stamp)
         labeler = Labeler(self.store, self.target_fn, self.task, end, DataMode.TEST)
@@ -185,10 +189,7 @@ class MonadModuleImpl:
 
     def predict(self, testing_params: TestingParams) -> int:
         """Write predictions for every main entity with history; returns their number."""
-        if testing_params.remote_save_location is not None:
-            raise NotBuiltError(
-                problem("remote_save_location is not built yet", do="Use local_save_location")
-            )
+        self._warn_ignored(testing_params)
         stamp = self._prediction_stamp(testing_params)
         entities = self._entities(testing_params, stamp)
         rows = Rows(entities, np.full(len(entities), stamp, dtype=np.int64), None)
@@ -201,6 +202,16 @@ class MonadModuleImpl:
             {"rows": len(count), "prediction_stamp": stamp},
         )
         return len(count)
+
+    def _warn_ignored(self, params: TestingParams) -> None:
+        """Warn of testing parameters that have no effect on this task."""
+        kind = self.task.kind
+        if params.top_k is not None and kind != "recommendation":
+            warn_no_effect(f"TestingParams.top_k of a {kind} task", "every score is written")
+        if params.predictions_threshold is not None and kind not in ("binary", "multilabel"):
+            warn_no_effect(f"TestingParams.predictions_threshold of a {kind} task")
+        if params.metrics and kind == "recommendation":
+            warn_no_effect("TestingParams.metrics of a recommendation task")
 
     def _run(self, params: TestingParams, rows: Rows) -> tuple[Any, Any, Rows, ScenarioBatches]:
         """Infer over rows, writing the file when one is asked for; keeps results with targets."""

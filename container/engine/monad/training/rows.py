@@ -18,7 +18,7 @@ import numpy as np
 from monad.config.schema import Split
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import ConfigError, TargetFunctionError, problem
+from monad.errors import TargetFunctionError, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events
 from monad.targets.sketches import Sketch
@@ -58,8 +58,6 @@ def held_out(store: Store, split: Split) -> np.ndarray:
         with open(split.file, encoding="utf-8") as lines:  # noqa: PTH123 - may be any readable path
             wanted = {line.strip() for line in lines if line.strip()}
         return np.array([str(name) in wanted for name in store.entity_ids.tolist()], dtype=bool)
-    if split.query is not None:
-        raise ConfigError(problem("data_params.split.query is not built yet", do="Use percentage"))
     limit = split.percentage * 100
     hashed = [zlib.crc32(str(n).encode()) % 10_000 < limit for n in store.entity_ids.tolist()]
     made = np.array(hashed, dtype=bool)

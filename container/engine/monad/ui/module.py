@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from monad.config.params import EntityIds
+from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode, TimeRange
 from monad.errors import CheckpointError, problem
 from monad.io.checkpoint import Checkpoint, read_checkpoint
-from monad.logs import run_logger
+from monad.io.checkpoint import Checkpoint as MonadCheckpoint
 from monad.tasks import (
     BinaryClassificationTask,
     MulticlassClassificationTask,
@@ -22,6 +23,7 @@ from monad.training.module import MonadModuleImpl
 
 __all__ = [
     "BinaryClassificationTask",
+    "MonadCheckpoint",
     "MonadModuleImpl",
     "MulticlassClassificationTask",
     "MultilabelClassificationTask",
@@ -52,7 +54,7 @@ def load_from_foundation_model(
         downstream_task: The task.
         target_fn: Turns history and future into a target.
         with_head: Accepted; the network below the head is always loaded.
-        split: Date ranges that replace the configured ones, by mode.
+        split: Date ranges that replace the configured ones, by mode; only TEST has an effect.
         entity_ids: Limits tests and predictions to these main entities.
         data_params: Fields that replace those of the configuration's `data_params`.
         num_outputs: Ignored; older releases needed it.
@@ -61,9 +63,10 @@ def load_from_foundation_model(
     if not callable(target_fn):
         raise TypeError("target_fn must be callable")
     if with_head:
-        run_logger.warning("with_head has no effect in this engine yet")
+        warn_no_effect("with_head", "the network below the head is always loaded")
     if num_outputs is not None or num_targets is not None:
-        run_logger.warning("num_outputs and num_targets are ignored; the task decides")
+        warn_no_effect("num_outputs and num_targets", "the task decides")
+    _check_split(split)
     checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
     if checkpoint.task is not None:
         raise CheckpointError(
@@ -91,6 +94,7 @@ def load_from_checkpoint(
     The stored target function is code; it is unpickled when `fit` or `test` needs labels, and
     only with *trust_target_fn* (or MONAD_TRUST_TARGET_FN=1). `predict` never needs it.
     """
+    _check_split(split)
     checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
     if checkpoint.task is None:
         raise CheckpointError(
@@ -117,3 +121,9 @@ def _overridden(checkpoint: Checkpoint, data_params: dict[str, Any] | None) -> C
         raw["data_params"] = {**raw["data_params"], **data_params}
         checkpoint.config = parse_config(raw, "data.yaml")
     return checkpoint
+
+
+def _check_split(split: dict[DataMode, TimeRange] | None) -> None:
+    for mode in split or {}:
+        if mode != DataMode.TEST:
+            warn_no_effect(f"split[{mode}]", "use data_params for the other ranges")

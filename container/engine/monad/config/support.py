@@ -1,0 +1,91 @@
+"""Documented settings that this engine refuses, or accepts without effect.
+
+Refusals happen when the configuration or the parameters are made, so before any training.
+"""
+
+import logging
+import re
+from functools import cache
+from typing import Any
+
+from monad.errors import ConfigError, NotBuiltError, nearest, problem
+
+logger = logging.getLogger("monad.run")
+
+LOOK = "Every documented name and its state: docs/monad-api.md"
+READ_DATABASES = ("parquet", "snowflake")
+OTHER_DATABASES = ("bigquery", "databricks", "hive", "clickhouse", "synapse")
+_TABLE_DATABASES = ("snowflake", "databricks")
+
+
+def not_built(failed: str, observed: str, do: str) -> NotBuiltError:
+    """Return the error for a documented name that this engine does not build."""
+    return NotBuiltError(problem(failed, observed, do, LOOK))
+
+
+@cache
+def warn_no_effect(name: str, instead: str = "") -> None:
+    """Say once per process that *name* is accepted and has no effect."""
+    text = f"{name} is accepted but has no effect in this engine"
+    logger.warning("%s%s", text, f"; {instead}" if instead else "")
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse the two-dimensional `fsdp:<replicas>:<shards>`."""
+    if strategy is not None and re.match(r"fsdp:", str(strategy)):
+        raise not_built(
+            f"strategy `{strategy}` is not built in this engine",
+            "replicas times shards would need a two-dimensional device mesh",
+            "Use null, ddp or fsdp",
+        )
+
+
+def check_remote_location(location: Any) -> None:
+    """Refuse a remote location of predictions: no kind of table is written yet."""
+    if location is None:
+        return
+    kind = str(getattr(location, "database_type", location))
+    if kind not in _TABLE_DATABASES:
+        raise ConfigError(
+            problem(
+                f"remote_save_location has database_type `{kind}`",
+                "predictions are documented to go to Snowflake and Databricks tables",
+                nearest(kind, _TABLE_DATABASES),
+                LOOK,
+            )
+        )
+    raise not_built(
+        f"remote_save_location to a {kind} table is not built in this engine",
+        f"table {getattr(location, 'table_name', None)}",
+        "Use local_save_location, and load the .tsv file with COPY INTO or your pipeline",
+    )
+
+
+def check_database(kind: Any, path: str) -> None:
+    """Refuse connectors that are documented but not built; others are left to the reader."""
+    if kind in OTHER_DATABASES:
+        raise not_built(
+            f"{path}.database_type `{kind}` is not built in this engine",
+            f"it reads {' and '.join(READ_DATABASES)}",
+            "Export the table to Parquet, or load it into Snowflake",
+        )
+
+
+def check_column_type(wanted: Any, path: str) -> None:
+    """Refuse image columns."""
+    if wanted == "image":
+        raise not_built(
+            f"{path} is `image`, which is not built in this engine",
+            "no image encoder is part of it, and nothing is downloaded at run time",
+            "Embed the images upstream and add the numbers as decimal columns",
+        )
+
+
+def check_split(split: Any, path: str) -> None:
+    """Refuse an entity split given by a query."""
+    if split.query is not None:
+        raise not_built(
+            f"{path}.query is not built in this engine",
+            "entities are held out by percentage or by a file of ids",
+            "Run the query yourself and give its ids as split.file",
+        )
