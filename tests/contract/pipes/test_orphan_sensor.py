@@ -49,10 +49,10 @@ def start(services):
 
 def evaluate(sensor, client, instance, cursor):
     """Evaluate the sensor once."""
-    context = dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance=instance, cursor=cursor, resources={"spcs": client}, sensor_name=sensor.name
-    )
-    return sensor(context)
+    ) as context:
+        return sensor.evaluate_tick(context)
 
 
 def wait_until_terminal(services, name, seconds=30.0):
@@ -76,19 +76,19 @@ def test_a_job_service_without_a_run_is_cancelled_after_its_grace_period(
     sensor = build_orphan_sensor(grace_seconds=GRACE, now=clock)
 
     first = evaluate(sensor, client, instance, None)
-    assert "in its grace period" in first.skip_reason.skip_message
+    assert "in its grace period" in first.skip_message
     assert not services.describe(ours).status.is_terminal
 
     clock.seconds += GRACE
     second = evaluate(sensor, client, instance, first.cursor)
-    assert f"cancelled: {ours}" in second.skip_reason.skip_message
-    assert "2 belong to others" in second.skip_reason.skip_message
+    assert f"cancelled: {ours}" in second.skip_message
+    assert "2 belong to others" in second.skip_message
     assert wait_until_terminal(services, ours) == "CANCELLED"
     for name in others:
         assert not services.describe(name).status.is_terminal
 
     third = evaluate(sensor, client, instance, second.cursor)
-    assert str(ours) not in third.skip_reason.skip_message
+    assert str(ours) not in third.skip_message
     assert third.cursor == '{"first_seen": {}}'
 
 
@@ -103,9 +103,9 @@ def test_a_failed_run_is_told_that_its_job_service_was_cancelled(client, instanc
     name = start("LEFT", {"run_id": run_id})
     sensor = build_orphan_sensor(grace_seconds=0.0, now=FakeClock())
     result = evaluate(sensor, client, instance, "not a cursor")
-    assert f"run {run_id} is FAILURE" in result.skip_reason.skip_message
+    assert f"run {run_id} is FAILURE" in result.skip_message
     assert wait_until_terminal(services, name) == "CANCELLED"
-    messages = [str(entry.user_message) for entry in instance.all_logs(run_id)]
+    messages = [str(entry.message) for entry in instance.all_logs(run_id)]
     assert any("has cancelled it" in message for message in messages)
 
 
