@@ -14,17 +14,22 @@ import dagster as dg
 from monad_dagster.errors import MonadDagsterError
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
-from monad_dagster.pipes.orphans import Findings, Orphan, find_orphans, runs_of
+from monad_dagster.pipes.housekeeping import old_message_directories
+from monad_dagster.pipes.launch import RUNS_DIRECTORY
+from monad_dagster.pipes.orphans import Findings, Orphan, find_orphans, is_active, runs_of
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.stage import StageClient
 
 GRACE_SECONDS = 900.0
 CHECK_INTERVAL_SECONDS = 120
+KEEP_MESSAGES_DAYS = 14.0
+DAY_SECONDS = 86400
 
 
 def build_sensors() -> list[dg.SensorDefinition]:
     """Return the pipeline's sensors."""
-    return [build_orphan_sensor()]
+    return [build_orphan_sensor(), build_housekeeping_sensor()]
 
 
 def build_orphan_sensor(
@@ -69,7 +74,9 @@ def build_orphan_sensor(
             services = JobServices(session)
             # First the job services, then the runs: a launch in between has its run already.
             listed = services.list(place.database, place.schema)
-            runs = runs_of(context.instance, listed, compat.deployment_id(context.instance))
+            runs = runs_of(
+                context.instance, filter(is_active, listed), compat.deployment_id(context.instance)
+            )
             findings = find_orphans(
                 listed, runs, _read_cursor(context.cursor), now(), grace_seconds
             )
@@ -80,6 +87,55 @@ def build_orphan_sensor(
         )
 
     return orphaned_job_services
+
+
+def build_housekeeping_sensor(
+    *,
+    name: str = "old_job_messages",
+    resource_key: str = "spcs",
+    keep_days: float = KEEP_MESSAGES_DAYS,
+    minimum_interval_seconds: int = DAY_SECONDS,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    now: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """Return a sensor that removes the message chunks of job services that ended long ago.
+
+    Args:
+        name: Name of the sensor.
+        resource_key: Resource key of the `PipesSPCSClient` whose stage is cleaned.
+        keep_days: Age of the newest chunk at which a job service's chunks go.
+        minimum_interval_seconds: Shortest time between two looks.
+        default_status: Whether it runs without being switched on.
+        now: The clock.
+    """
+
+    @dg.sensor(
+        name=name,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        required_resource_keys={resource_key},
+        description=(
+            f"Removes Pipes messages older than {keep_days:g} days of this deployment's finished "
+            "job services from the stage; logs and outputs stay. After that, a retry can no "
+            "longer replay the results of such a job service."
+        ),
+    )
+    def old_job_messages(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        client: PipesSPCSClient = getattr(context.resources, resource_key)
+        root = client.stage_root
+        with client.session() as session:
+            stage, services = StageClient(session), JobServices(session)
+            files = stage.list(root / RUNS_DIRECTORY)
+            listed = services.list(root.stage.database, root.stage.schema)
+            runs = runs_of(context.instance, listed, compat.deployment_id(context.instance))
+            older_than = now() - keep_days * DAY_SECONDS
+            old = old_message_directories(root, files, listed, runs, older_than)
+            num_removed = sum(stage.remove_directory(path) for path in old)
+        return dg.SensorResult(
+            skip_reason=f"Removed {num_removed} message files of {len(old)} job services."
+        )
+
+    return old_job_messages
 
 
 def _cancel(context: dg.SensorEvaluationContext, services: JobServices, orphan: Orphan) -> str:

@@ -137,9 +137,8 @@ def runs_of(
     job_services: Iterable[JobServiceDescription],
     deployment: str | None,
 ) -> KnownRuns:
-    """Read from Dagster what `find_orphans` has to know of the runs of active *job_services*."""
-    active = [item for item in job_services if is_active(item)]
-    named = {str(item.labels.get(RUN_ID_LABEL) or "") for item in active} - {""}
+    """Read from Dagster what `find_orphans` has to know of the runs of *job_services*."""
+    named = {str(item.labels.get(RUN_ID_LABEL) or "") for item in job_services} - {""}
     if not named:
         return KnownRuns(deployment=deployment)
     known = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=sorted(named)))}

@@ -5,11 +5,12 @@ import time
 import dagster as dg
 import pytest
 
-from monad_dagster.assets.sensors import build_orphan_sensor
+from monad_dagster.assets.sensors import build_housekeeping_sensor, build_orphan_sensor
 from monad_dagster.pipes import compat
-from monad_dagster.spcs.identifiers import QualifiedName
+from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobOptions
 from monad_dagster.spcs.spec import SpecSettings, build_spec
+from monad_dagster.spcs.stage import StageClient
 from tests.contract.pipes.conftest import IMAGE, LAYOUT, toy_asset
 
 GRACE = 60.0
@@ -115,3 +116,18 @@ def test_launches_carry_the_identity_of_the_dagster_instance(client, instance, s
     (event,) = result.get_asset_materialization_events()
     name = QualifiedName.parse(event.materialization.metadata["spcs/job_name"].value)
     assert services.describe(name).labels["deployment"] == compat.deployment_id(instance)
+
+
+def test_old_messages_go_and_the_log_stays(client, instance, session):
+    """Weeks after its end a job service keeps its log on the stage, without its messages."""
+    result = dg.materialize([toy_asset()], resources={"client": client}, instance=instance)
+    (event,) = result.get_asset_materialization_events()
+    log = StagePath.parse(event.materialization.metadata["spcs/log_path"].value)
+    stage = StageClient(session)
+    young = evaluate(build_housekeeping_sensor(keep_days=14), client, instance, None)
+    assert "Removed 0 message files of 0" in young.skip_message
+    assert stage.list(log.parent / "messages")
+    later = build_housekeeping_sensor(keep_days=14, now=lambda: time.time() + 15 * 86400)
+    assert "of 1 job services" in evaluate(later, client, instance, None).skip_message
+    assert stage.list(log.parent / "messages") == []
+    assert stage.exists(log)
