@@ -1,4 +1,4 @@
-"""The asset graph, thin: five assets, their slices and sources, checks and schedules."""
+"""The asset graph, thin: five assets, their slices and sources, checks, schedules and sensors."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,7 @@ from monad_dagster.assets.image import build_image_asset
 from monad_dagster.assets.job_services import build_job_service_assets, load_model_config
 from monad_dagster.assets.scenarios import discover_scenarios, scenario_partitions
 from monad_dagster.assets.schedules import build_schedules
+from monad_dagster.assets.sensors import build_sensors
 from monad_dagster.assets.sources import build_source_tables
 from monad_dagster.assets.stage_contents import build_stage_contents
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build_graph(settings: "Settings") -> dict[str, Any]:
-    """Return the assets, checks and schedules as arguments of `dagster.Definitions`."""
+    """Return the assets, checks, schedules and sensors as arguments of `dagster.Definitions`."""
     scenarios = scenario_partitions(discover_scenarios(settings.scenarios))
     return {
         "assets": [
@@ -26,4 +27,5 @@ def build_graph(settings: "Settings") -> dict[str, Any]:
         ],
         "asset_checks": build_checks(),
         "schedules": build_schedules(scenarios),
+        "sensors": build_sensors(),
     }

@@ -36,11 +36,13 @@ __all__ = [
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
     "deferred_interrupts",
+    "deployment_id",
     "forget_input_version",
     "latest_handle_in_run",
     "partition_key_of",
     "record_external_launch",
     "record_external_reattach",
+    "report_to_run",
     "run_is_cancelling",
     "selected_assets",
     "step_key_of",
@@ -76,6 +78,12 @@ def forget_input_version(context: ExecutionContext, key: AssetKey) -> None:
     context.get_step_execution_context().wipe_input_asset_version_info(key)
 
 
+def deployment_id(instance: DagsterInstance) -> str | None:
+    """Return what tells this Dagster instance from every other: the id of its run storage."""
+    read = getattr(instance.run_storage, "get_run_storage_id", None)
+    return str(read()) if read is not None else None
+
+
 def latest_handle_in_run(
     instance: DagsterInstance, run_id: str, step_key: str, client_name: str
 ) -> PipesLaunchHandle | None:
@@ -92,6 +100,13 @@ def step_succeeded(instance: DagsterInstance, run_id: str, step_key: str) -> boo
     """Whether a step of an earlier run ended well."""
     stats = instance.get_run_step_stats(run_id, [step_key])
     return any(stat.status == StepEventStatus.SUCCESS for stat in stats)
+
+
+def report_to_run(instance: DagsterInstance, run_id: str, message: str) -> None:
+    """Write a line into the event log of a run that may have ended; nothing if it is absent."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None:
+        instance.report_engine_event(message, dagster_run=run)
 
 
 def run_is_cancelling(context: ExecutionContext) -> bool:

@@ -229,6 +229,7 @@ class Invocation:
         labels = {
             **session.default_remote_invocation_info,
             "run_id": self._context.run.run_id,
+            "deployment": compat.deployment_id(self._context.instance),
             "attempt": attempt.number,
             "output_name": attempt.output_name,
             "resumed": attempt.resumed,

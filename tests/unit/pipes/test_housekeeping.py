@@ -1,0 +1,71 @@
+"""Which message directories are removed from the stage."""
+
+import json
+
+import pytest
+
+from monad_dagster.pipes.housekeeping import old_message_directories
+from monad_dagster.pipes.orphans import KnownRuns
+from monad_dagster.spcs.identifiers import QualifiedName, StagePath
+from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
+from monad_dagster.spcs.stage import StageFile
+
+ROOT = StagePath(QualifiedName("D", "S", "STAGE"))
+OLD = "Sun, 1 Nov 2026 00:00:00 GMT"
+NEW = "Sat, 21 Nov 2026 00:00:00 GMT"
+LIMIT = 1794000000.0  # 6 November 2026
+RUNS = KnownRuns(finished={"r1": "SUCCESS"}, watched=frozenset({"r2"}), deployment="here")
+
+
+def chunks(*dates, job="j_1", folder="messages"):
+    """List chunk files with these times."""
+    return [
+        StageFile(ROOT / f"runs/{job}/{folder}/{i}.json", 1, last_modified=date)
+        for i, date in enumerate(dates, 1)
+    ]
+
+
+def service(status="DONE", **labels):
+    """Describe the job service J_1."""
+    comment = json.dumps({"monad_dagster": labels})
+    parsed = JobServiceStatus.parse(status)
+    return JobServiceDescription(QualifiedName("D", "S", "J_1"), parsed, status, comment=comment)
+
+
+def removed(files, item):
+    """Return the paths that go."""
+    found = old_message_directories(ROOT, files, [item], RUNS, LIMIT)
+    return [path.path for path in found]
+
+
+def test_old_chunks_of_a_finished_job_service_go():
+    """Only the message directory is named, never the log beside it."""
+    files = [*chunks(OLD, OLD), StageFile(ROOT / "runs/j_1/log.txt", 1, last_modified=OLD)]
+    assert removed(files, service(run_id="r1")) == ["runs/j_1/messages"]
+
+
+@pytest.mark.parametrize("dates", [(OLD, NEW), (OLD, "yesterday"), (OLD, "")])
+def test_a_new_or_undated_chunk_keeps_its_directory(dates):
+    """One chunk that may be new is reason enough to keep them all."""
+    assert removed(chunks(*dates), service(run_id="r1")) == []
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        service("RUNNING", run_id="r1"),
+        service(run_id="r2"),
+        service(run_id="absent", deployment="elsewhere"),
+        service(),
+    ],
+    ids=["active", "followed", "foreign", "unlabelled"],
+)
+def test_what_may_still_be_read_or_is_not_ours_stays(item):
+    """Active, followed and foreign job services keep their messages."""
+    assert removed(chunks(OLD), item) == []
+
+
+def test_other_directories_are_never_named():
+    """Neither unknown job services nor other folders of a known one."""
+    files = [*chunks(OLD, job="other"), *chunks(OLD, folder="checkpoints")]
+    assert removed(files, service(run_id="r1")) == []
