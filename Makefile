@@ -39,7 +39,7 @@ check: install ## lint, format, types, import rules, spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/codespell monad_dagster container docs README.md CONTRIBUTING.md
 
 # make evaluate [QUICK=1] [DATA=DIR] [HM=DIR] [INTERACTIONS=FILE] [SEEDS=3] [BUDGET=SECONDS]; see docs/evaluation.md
