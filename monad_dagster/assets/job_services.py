@@ -18,6 +18,7 @@ from monad_dagster.assets.keys import (
     PREDICTIONS,
     SCENARIO_CHECKPOINT,
     SCENARIO_FILE,
+    data_version_of,
     slice_key,
 )
 from monad_dagster.assets.model_config import ModelConfig, read_model_config
@@ -77,7 +78,6 @@ def build_job_service_assets(
         "group_name": GROUP_MODEL,
         "kinds": {"snowflake", "pytorch"},
         "pool": f"spcs_{settings.compute_pool.lower()}",
-        "op_tags": {"dagster/priority": "0"},
         "output_required": False,
     }
 
@@ -259,7 +259,7 @@ def _stage_inputs(context: dg.AssetExecutionContext) -> list[LineageInput]:
         version = None
         if record and record.event_log_entry.dagster_event:
             event = record.asset_materialization or record.event_log_entry.asset_observation
-            version = (event.tags or {}).get("dagster/data_version") if event else None
+            version = data_version_of(event) if event else None
         found.append(LineageInput("asset", key.to_user_string(), version))
     return found
 

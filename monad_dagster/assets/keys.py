@@ -16,11 +16,19 @@ SCENARIO_FILE = dg.AssetKey("scenario_file")
 
 PIPELINE_KEYS = (IMAGE, STAGE_CONTENTS, FOUNDATION_MODEL, SCENARIO_CHECKPOINT, PREDICTIONS)
 
+# Dagster's own tag on materializations and observations.
+DATA_VERSION_TAG = "dagster/data_version"
+
 SLICE_NAMES = ("pretrain", "train", "predict")
 
 GROUP_ENVIRONMENT = "environment"
 GROUP_MODEL = "model"
 GROUP_SOURCES = "sources"
+
+
+def data_version_of(event: dg.AssetMaterialization | dg.AssetObservation) -> str | None:
+    """Return the data version an event carries."""
+    return (event.tags or {}).get(DATA_VERSION_TAG)
 
 
 def slice_key(name: str) -> dg.AssetKey:

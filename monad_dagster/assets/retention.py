@@ -5,7 +5,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from monad_dagster.assets.keys import FOUNDATION_MODEL, PREDICTIONS, SCENARIO_CHECKPOINT
+from monad_dagster.assets.keys import (
+    FOUNDATION_MODEL,
+    PREDICTIONS,
+    SCENARIO_CHECKPOINT,
+    data_version_of,
+)
 from monad_dagster.errors import MonadDagsterError
 from monad_dagster.pipes import compat
 from monad_dagster.spcs.connection import Session
@@ -100,5 +105,5 @@ def _locations_of_versions(
         for record in instance.fetch_materializations(key, limit=1000).records
         if (event := record.asset_materialization) is not None
         and _OUTPUT in event.metadata
-        and (event.tags or {}).get("dagster/data_version") in versions
+        and data_version_of(event) in versions
     }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from monad_dagster.assets.keys import GROUP_SOURCES, table_key
+from monad_dagster.assets.keys import DATA_VERSION_TAG, GROUP_SOURCES, table_key
 from monad_dagster.assets.model_config import ModelConfig, SourceTable
 from monad_dagster.assets.preflight import TableFacts, read_table_facts
 from monad_dagster.pipes import compat
@@ -54,7 +54,7 @@ def observe(context: dg.AssetExecutionContext, facts: Sequence[TableFacts]) -> N
         key = _key(fact.table)
         context.log_event(
             dg.AssetObservation(
-                key, metadata=_metadata(fact), tags={"dagster/data_version": fact.version}
+                key, metadata=_metadata(fact), tags={DATA_VERSION_TAG: fact.version}
             )
         )
         compat.forget_input_version(context, key)

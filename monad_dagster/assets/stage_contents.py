@@ -17,6 +17,7 @@ import dagster as dg
 import dagster_pipes
 
 from monad_dagster.assets.keys import (
+    DATA_VERSION_TAG,
     GROUP_ENVIRONMENT,
     SCENARIO_FILE,
     SLICE_NAMES,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from monad_dagster.settings import Settings
 
 MANIFEST = "manifests/stage_contents.json"
-_DATA_VERSION_TAG = "dagster/data_version"
 # Which scripts each slice reads; every script uses the shared support module.
 _SHARED_SCRIPTS = ("job_support.py", "dagster_pipes.py")
 
@@ -185,7 +185,7 @@ def build_stage_contents(
                 dg.AssetObservation(
                     SCENARIO_FILE,
                     partition=scenario.name,
-                    tags={_DATA_VERSION_TAG: scenario.sha256},
+                    tags={DATA_VERSION_TAG: scenario.sha256},
                 )
             )
         metadata = {
@@ -228,9 +228,7 @@ def _results(
             )
         else:
             context.log_event(
-                dg.AssetMaterialization(
-                    key, tags={_DATA_VERSION_TAG: version}, metadata=dict(shown)
-                )
+                dg.AssetMaterialization(key, tags={DATA_VERSION_TAG: version}, metadata=dict(shown))
             )
 
 

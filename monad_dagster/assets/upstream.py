@@ -4,13 +4,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE, STAGE_CONTENTS
+from monad_dagster.assets.keys import FOUNDATION_MODEL, IMAGE, STAGE_CONTENTS, data_version_of
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.spcs.identifiers import StagePath
-
-_DATA_VERSION_TAG = "dagster/data_version"
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def latest_output(
         location = spcs.stage_root / fixed_path
     else:
         location = StagePath.parse(str(event.metadata["spcs/output_path"].value))
-    version = (event.tags or {}).get(_DATA_VERSION_TAG)
+    version = data_version_of(event)
     return Upstream(key.to_user_string(), version, location.mounted(spcs.mount_path), location)
 
 

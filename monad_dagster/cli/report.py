@@ -12,7 +12,6 @@ from monad_dagster.settings import Settings, dagster_home
 
 _PIPELINE = ("image", "stage_contents", "foundation_model", "scenario_checkpoint", "predictions")
 _PARTITIONED = ("scenario_checkpoint", "predictions")
-_VERSION_TAG = "dagster/data_version"
 
 
 @click.command()
@@ -78,6 +77,8 @@ def collect(settings: Settings, scenario: str) -> list[dict[str, Any]]:
 def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
     import dagster as dg
 
+    from monad_dagster.assets.keys import data_version_of
+
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
             asset_key=dg.AssetKey(name),
@@ -102,7 +103,7 @@ def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
     started = metadata.get("started_at_seconds")
     run_seconds = metadata.get("spcs/run_seconds")
     row.update(
-        data_version=(event.tags or {}).get(_VERSION_TAG),
+        data_version=data_version_of(event),
         job_service=metadata.get("spcs/job_name"),
         status=metadata.get("spcs/status", "DONE"),
         duration_seconds=run_seconds

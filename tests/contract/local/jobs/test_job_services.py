@@ -155,6 +155,7 @@ def test_cancelling_the_statement_cancels_a_synchronous_job_service(account):
     account.wait("sync_cancel", "RUNNING")
     account.rows(f"select system$cancel_query('{cursor.sfqid}')")
     account.wait("sync_cancel", "CANCELLED", 40)
+    assert account.status("sync_cancel") == "CANCELLED"
 
 
 def _wait_until_shown(account, name, seconds=20):
