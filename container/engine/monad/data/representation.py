@@ -130,7 +130,7 @@ def fit_representation(
         for column in source.columns
         if column.modelled
     ]
-    specs = choose_aggregates(store)
+    specs = choose_aggregates(store, training_end)
     reader = AggregateReader(store, specs)
     entities, stamps = _sample_pairs(store, training_end, seed)
     matrix = reader.read(entities, stamps)
