@@ -62,7 +62,7 @@ class MemberHead(Head):
     def __init__(self, outputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.members = MemberOutputs(width, outputs)
-        self.summary = mlp(width, width, outputs, 2 * dropout)
+        self.summary = mlp(width, width, outputs, min(2 * dropout, 0.5))
         with torch.no_grad():
             last_linear(self.summary).weight.zero_()
             last_linear(self.summary).bias.zero_()
@@ -258,23 +258,17 @@ class ItemHead(Head):
 
     def output(self, network: Network, batch: Batch) -> Any:
         """Return a score for every item (B, N); in training also every member's of the pairs."""
-        states = network.last_states(batch)
-        summary = network.summary_of(states, batch)
+        states, summary = network.read(batch)
         table = network.events.vectors(self.position)
         items = batch["item_features"]
         cut = self.pair_features
         scaled_items = ((items - self.mean[cut:]) / self.deviation[cut:]).clamp(-4, 4)
-        scores = self.scale * (self.query(summary) @ table.T) + self.bias
-        expected = scores
-        if self.next_known:
-            expected = torch.log_softmax(
-                network.following.scores(self.position, states, table).float(), -1
-            )
-            scores = scores + 0.3 * (expected + math.log(expected.shape[-1]))
+        expected = self._expected(network, states, table)
+        scores = expected + self.scale * (self.query(summary) @ table.T) + self.bias
         scores = scores + self.base(scaled_items).squeeze(-1)
         rows, which = batch["pair_rows"], batch["pair_items"]
         scaled = ((batch["pair_features"] - self.mean[:cut]) / self.deviation[:cut]).clamp(-4, 4)
-        hint = (0.3 * (expected[rows, which] + math.log(expected.shape[-1]))).clamp(-4, 4)
+        hint = expected[rows, which].clamp(-4, 4)
         joined = torch.cat([scaled, scaled_items[which], hint[:, None].to(scaled.dtype)], dim=-1)
         hidden = self.pair(joined) + 0.1 * torch.tanh(self.context(summary))[rows][:, None]
         delta = self.pair_score(hidden).squeeze(-1) + self.linear(joined)
@@ -283,6 +277,24 @@ class ItemHead(Head):
         full = scores.index_put((rows, which), delta.mean(1).to(scores.dtype), accumulate=True)
         full = full + blocked
         return (full, scores[rows, which][:, None] + delta) if self.training else full
+
+    def without_memory(self) -> None:
+        """Leave out what could remember single items of single entities, for few entities."""
+        for parameter in (self.scale, self.bias, *self.query.parameters()):
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            self.scale.zero_()
+            self.bias.zero_()
+
+    def _expected(
+        self, network: Network, states: torch.Tensor, table: torch.Tensor
+    ) -> torch.Tensor:
+        """Return how much more than by chance the network expects each item next (B, N)."""
+        if not self.next_known:
+            return states.new_zeros(len(states), len(table))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not network.frozen):
+            scores = network.following.scores(self.position, states, table).float()
+            return 0.3 * (torch.log_softmax(scores, -1) + math.log(len(table)))
 
     def loss(self, output: Any, batch: Batch) -> torch.Tensor:
         """Return the mean loss against the batch's targets.

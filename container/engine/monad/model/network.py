@@ -81,6 +81,7 @@ class Network(nn.Module):
     def __init__(self, representation: Representation, size: Size) -> None:
         super().__init__()
         self.size = size
+        self.frozen = False  # scenarios of few entities read the trunk as it was pretrained
         width = size.width
         self.events = EventEncoder(representation, width)
         self.blocks = nn.ModuleList(
@@ -124,7 +125,13 @@ class Network(nn.Module):
 
     def summarize(self, batch: Batch) -> torch.Tensor:
         """Return the summaries of `forward` (B, S); the last layer works on last events only."""
-        return self.summary_of(self.last_states(batch), batch)
+        return self.read(batch)[1]
+
+    def read(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each row's last state and its summary; without gradients when frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            states = self.last_states(batch)
+            return states, self.summary_of(states, batch)
 
     def last_states(self, batch: Batch) -> torch.Tensor:
         """Return the state after each row's last event (B, D); zero for rows without events."""

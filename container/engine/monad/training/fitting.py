@@ -11,6 +11,7 @@ from monad.config.params import TrainingParams
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
+from monad.model.heads import ItemHead
 from monad.training.loop import BudgetModule, Plan, loader, run_trainer
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_RATE = 1e-3
 _ITEM_RATE = 2e-3
+_ITEM_ROWS = 64  # each brings some hundred and fifty pairs
+# Below, item embeddings that learn from a scenario's labels remember its entities.
+_FEW_ENTITIES = 50_000
 _HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
@@ -68,6 +72,8 @@ def fit_scenario(
     module.next_item = False
     rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
     chosen = settings(module.checkpoint.config, params, rate, run_logger)
+    if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
+        chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
     train, validation = _rows(module, params)
     if module.task.kind == "regression" and params.time_budget_seconds is not None:
         train = _recent(train, np.random.default_rng(params.seed))
@@ -124,6 +130,11 @@ def fit_scenario(
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
+    module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
+    if module.network.frozen:
+        run_logger.info("Few main entities: events and trunk stay as they were pretrained")
+        if isinstance(head, ItemHead):
+            head.without_memory()
     monitor = _monitor(module, params)
     if adapts and params.metric_to_monitor is None:
         ranks = module.task.kind == "recommendation"
@@ -144,6 +155,7 @@ def fit_scenario(
     if best is not None and not (adapts and _kept_up(lightning_module, monitor)):
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
         lightning_module.load_state_dict(state)
+    module.network.frozen = False
     module.network.cpu()
     head.cpu()
     rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}

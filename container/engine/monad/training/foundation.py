@@ -29,17 +29,18 @@ from monad.training.rows import held_out
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
     LAST_EVENTS,
+    history_rate,
     network_size,
     settings,
     shape_of,
     softmax_of,
     training_end,
     training_params,
+    uses_gpu,
 )
 
 FEATURES = "features"
 SUGGESTED = "suggested_config.yaml"
-_DEFAULT_RATE = 1.5e-3
 _VALIDATION_ENTITIES = 500
 
 
@@ -237,7 +238,8 @@ def _train_network(
     torch.manual_seed(params.seed)
     adapts = params.time_budget_seconds is not None
     shape = shape_of(store, representation)
-    chosen = settings(config, params, _DEFAULT_RATE, pretrain_logger, shape)
+    rate = history_rate(uses_gpu(params), shape)
+    chosen = settings(config, params, rate, pretrain_logger, shape)
     size = network_size(config, chosen.gpu, shape, adapts)
     network = Network(representation, size)
     heads = PretrainHeads(representation, network)

@@ -197,7 +197,19 @@ class BudgetModule(lightning.LightningModule):
                             "weight_decay": group.get("decay", decay) if decay else 0.0,
                         }
                     )
-        return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=True)
+        # With a gradient scaler a fused optimizer unscales by itself, after clipping: not there.
+        fused = str(self.trainer.precision) != "16-mixed"
+        return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=fused)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm here: Lightning refuses to with a fused optimizer in mixed precision."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def progress(self) -> float:
         """Return the share of the training that is done."""

@@ -23,12 +23,20 @@ from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
-from monad.training.settings import LAST_EVENTS, settings, shape_of, softmax_of, training_end
+from monad.training.settings import (
+    LAST_EVENTS,
+    history_rate,
+    settings,
+    shape_of,
+    softmax_of,
+    training_end,
+    uses_gpu,
+)
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
-_DEFAULT_RATE = 1e-3
+_RATE_SHARE = 0.67  # of the rate that pretraining begins with
 _ASKED = 300
 _FEWEST = 20
 _SHARE = 0.98
@@ -81,7 +89,8 @@ def fit_next_item(
     representation = module.checkpoint.representation
     adapts = params.time_budget_seconds is not None
     shape = shape_of(store, representation)
-    chosen = settings(config, params, _DEFAULT_RATE, run_logger, shape)
+    rate = _RATE_SHARE * history_rate(uses_gpu(params), shape)
+    chosen = settings(config, params, rate, run_logger, shape)
     end = training_end(config)
     end = store.last_time if end is None else end
     reader = module.reader()

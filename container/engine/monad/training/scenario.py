@@ -63,22 +63,34 @@ class ScenarioBatches:
         if self.most_events is not None:
             lengths = np.minimum(lengths, self.most_events)
         known = self._prepared.get(id(rows))
-        if random is not None and self.short_share > 0:
-            short = random.random(len(lengths)) < self.short_share
-            lengths = np.where(short, np.minimum(lengths, _SHORT_EVENTS), lengths)
         groups = [np.arange(len(rows))]
         if self.pairs is not None:
             groups = [np.flatnonzero(rows.stamps == stamp) for stamp in np.unique(rows.stamps)]
-        made = [
-            group[part]
-            for group in groups
-            for part in batches_by_length(lengths[group], self.tokens, size, random)
-        ]
+        made = [part for group in groups for part in self._parts(group, lengths, size, random)]
         if random is not None:
             made = [made[i] for i in random.permutation(len(made))]
-        for chosen in made[skip:]:
+        short = np.zeros(len(made), dtype=bool)
+        if random is not None and self.short_share > 0:
+            short = random.random(len(made)) < self.short_share
+        for chosen, few in list(zip(made, short, strict=True))[skip:]:
             aggregates = None if known is None else known[chosen]
-            yield self.read(rows.take(chosen), max(int(lengths[chosen].max()), 1), aggregates)
+            most = _SHORT_EVENTS if few else max(int(lengths[chosen].max()), 1)
+            yield self.read(rows.take(chosen), most, aggregates)
+
+    def _parts(
+        self, group: np.ndarray, lengths: np.ndarray, size: int, random: np.random.Generator | None
+    ) -> list[np.ndarray]:
+        """Split rows into batches.
+
+        Training rows are drawn without regard to length while histories are short: rows of one
+        length are rows of one kind of entity, and a batch of one kind teaches its base rate.
+        """
+        if random is None or self.most_events is None:
+            return [
+                group[part] for part in batches_by_length(lengths[group], self.tokens, size, random)
+            ]
+        order = random.permutation(group)
+        return [order[at : at + size] for at in range(0, len(order), size)]
 
     def read(
         self,

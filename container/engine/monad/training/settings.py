@@ -19,6 +19,8 @@ LAST_EVENTS = 1_500  # held-out last events that validate the next-item part
 _SHORT_LENGTH = 20.0
 # By device and by whether histories are short; see docs/experiments.md.
 _DROPOUT = {False: {False: 0.2, True: 0.3}, True: {False: 0.4, True: 0.5}}
+_FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
+_RATE, _RATE_SHORT, _RATE_GPU = 1.5e-3, 2.5e-3, 1e-3
 
 
 @dataclasses.dataclass
@@ -111,6 +113,8 @@ def network_size(config: FoundationModelConfig, gpu: bool, shape: Shape, adapts:
         most = 256 if gpu else 200
         events = int(np.clip(-(-shape.long_length // 8) * 8, 16, most))
         dropout = _DROPOUT[gpu][shape.short]
+        if shape.events < _FEW_EVENTS:
+            dropout = max(dropout, _FEW_DROPOUT)
     return Size(
         width=width,
         layers=limits.num_layers or layers,
@@ -119,6 +123,13 @@ def network_size(config: FoundationModelConfig, gpu: bool, shape: Shape, adapts:
         dropout=dropout,
         max_events=limits.max_history_events or events,
     )
+
+
+def history_rate(gpu: bool, shape: Shape) -> float:
+    """Return the learning rate for whole histories under a budget."""
+    if gpu:
+        return _RATE_GPU
+    return _RATE_SHORT if shape.short else _RATE
 
 
 def softmax_of(gpu: bool, adapts: bool) -> Softmax:
