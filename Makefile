@@ -68,6 +68,9 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
 		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
 
+fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one) and write docs/fidelity.md
+	@$(BIN)/python -m tests.support.fidelity
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
