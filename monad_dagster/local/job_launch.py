@@ -9,6 +9,7 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from monad_dagster.local.faults_jobs import note_full_disks
 from monad_dagster.local.image_rootfs import Image, ImageCache
 from monad_dagster.local.job_model import InstanceState, Job, StageMount
 from monad_dagster.local.runners.base import Mount, Runner, RunningContainer, RunRequest
@@ -53,6 +54,7 @@ class Launcher:
         if found is not None:
             return found
         run_dir.mkdir(parents=True, exist_ok=True)
+        note_full_disks(self.account, job, run_dir)
         if container.gpus and not gpu_devices():
             self._notice(run_dir, CPU_NOTICE)
         request = RunRequest(

@@ -264,7 +264,7 @@ class JobServices:
     def _advance(self, job: Job) -> None:
         if job.deleted_at is None and self._is_orphaned(job):
             self.drop(job)
-        if self.account.faults.armed:
+        if self.account.faults.armed or self._faults.applied:
             self._faults.apply(job)
         for instance in job.instances:
             self._follow(job, instance)
