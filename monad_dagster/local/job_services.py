@@ -339,6 +339,8 @@ class JobServices:
                 continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
+                # First: what was closed is on the stage when the job service is seen as over.
+                self.launcher.ended(job, instance, container.name)
                 container.exit_code = end.exit_code
                 message = job_states.exit_message(
                     end.exit_code, oom=end.oom, start_error=end.start_error, lost=end.lost

@@ -31,7 +31,7 @@ def install(account: "Account") -> None:
     """
     wanted = _wanted(account.state_dir / "runner.json")
     mounts = StageMounts(account.state_dir, wanted.get("stage_mounts"))
-    runner = ProcessRunner(account.state_dir, wanted.get("level"), mounts)
+    runner = ProcessRunner(account.state_dir, wanted.get("level"))
     logger.warning("Job services run with the %s; %s.", runner.describe(), mounts.describe())
     images = ImageCache(account.extensions["images"], account.state_dir / "images")
     account.extensions["events"] = EventStore(account.state_dir / "events.sqlite")
