@@ -67,7 +67,7 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 
 # Each client has an environment of its own: some of them cannot live in one. Their requirements are
 # complete lists, hence --no-deps, which also passes over pins that the index cannot satisfy.
-CLIENTS = connector4 connector5
+CLIENTS = connector4 connector5 snowcli dagster_pandas
 .venv-conformance/%/.installed: tests/conformance/requirements/%.txt $(VENV)/.installed
 	@echo "Installing the client $*"
 	@test -x .venv-conformance/$*/bin/python || $(BIN)/python -m venv --without-pip .venv-conformance/$*

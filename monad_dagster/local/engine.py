@@ -60,10 +60,17 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
     return duck.sql(text, params=params or None)
 
 
-def _named_arrays(expression: Any) -> Any:
-    """Let `ARRAY_CONSTRUCT(...) AS name` hold values of several types, as fakesnow does without AS."""
+def _adjusted(expression: Any) -> Any:
+    """Change what fakesnow does not: arrays with a name, and times converted to another zone.
+
+    `ARRAY_CONSTRUCT(...) AS name` holds values of several types, as it does without AS.
+    CONVERT_TIMEZONE(zone, time) is a time with a zone; deviation: clients see it in UTC.
+    """
     from sqlglot import exp
 
+    for node in list(expression.find_all(exp.ConvertTimezone)):
+        if node.args.get("source_tz") is None:
+            node.replace(exp.Cast(this=node.args["timestamp"], to=exp.DataType.build("timestamptz")))
     for node in list(expression.find_all(exp.Array)):
         alias = node.parent
         if isinstance(alias, exp.Alias) and isinstance(alias.parent, exp.Select):
@@ -325,7 +332,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = cursor._transform(_named_arrays(expression), params)
+            transformed = cursor._transform(_adjusted(expression), params)
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):

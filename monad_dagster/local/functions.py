@@ -47,7 +47,7 @@ _WAIT_UNITS = {"MILLISECONDS": 0.001, "SECONDS": 1, "MINUTES": 60, "HOURS": 3600
 
 @function("SYSTEM$WAIT")
 def wait(session: "Session", statement: Statement, args: Arguments) -> str:
-    """Wait for an amount of time; cancelation ends the wait."""
+    """Wait for an amount of time; cancellation ends the wait."""
     unit = str(args.get(1, "TIME_UNIT", "SECONDS")).upper()
     if unit not in _WAIT_UNITS:
         raise errors.invalid_value(unit, "TIME_UNIT")

@@ -20,6 +20,8 @@ ROOT = HERE.parents[1]
 SUITES = {
     "connector4": "connector",
     "connector5": "connector",
+    "snowcli": "snowcli",
+    "dagster_pandas": "dagster_io",
 }
 
 

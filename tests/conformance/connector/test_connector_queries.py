@@ -1,4 +1,4 @@
-"""Statements: binds, types, errors, several at once, asynchronous ones and cancelation."""
+"""Statements: binds, types, errors, several at once, asynchronous ones and cancellation."""
 
 import datetime as dt
 import decimal
