@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from dagster import AssetKey
 
 from monad_dagster.pipes.failures import FailureClass, GivenUp
 from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
@@ -158,3 +159,23 @@ def test_heartbeats_without_progress_are_a_stall_too():
 def test_no_stall_is_looked_for_when_it_is_switched_off():
     """With stall_seconds none only the pool has an interval of its own."""
     assert len(Scene(stall_seconds=None).supervisor.watches()) == 1
+
+
+def test_validation_figures_survive_the_rate_limit():
+    """A message that is held back is merged into the next, not replaced by it."""
+    time, step = FakeTime(), Step()
+    events = []
+    step.has_assets_def = True
+    step.has_partition_key = False
+    step.selected_asset_keys = {AssetKey("toy")}
+    step.log_event = events.append
+    observer = MetricsObserver(step, interval_seconds=10, clock=Clock(time.now, time.sleep))
+    observer({"kind": "metrics", "step": 1, "values": {"loss": 3.0}})
+    observer({"kind": "metrics", "step": 2, "values": {"val_loss": 2.5}})
+    observer({"kind": "metrics", "step": 3, "values": {"loss": 2.0}})
+    time.sleep(11)
+    observer({"kind": "metrics", "step": 4, "values": {"loss": 1.0}})
+    assert [{k: v.value for k, v in event.metadata.items()} for event in events] == [
+        {"training/step": 1, "training/loss": 3.0},
+        {"training/step": 4, "training/loss": 1.0, "training/val_loss": 2.5},
+    ]
