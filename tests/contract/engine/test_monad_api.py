@@ -284,8 +284,8 @@ def target(history, future, attributes, ctx):
 def test_documented_files_are_written(checkpoint):
     """Every documented file of a checkpoint directory is there; the others are refused."""
     for row in LISTED["files"]:
-        if row["state"] == "not built":
-            assert found(row["by"])
+        if "by" in row:
+            assert found(row["by"])  # what writes it has tests of its own
         elif not row["name"].startswith("predictions"):
             assert (checkpoint / row["name"].rstrip("/")).exists(), row["name"]
 

@@ -12,6 +12,12 @@ from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
 from monad.data.representation import Representation
+from monad.model.gates import (
+    attribute_gated,
+    attribute_numbers_gated,
+    event_gated,
+    numbers_gated,
+)
 from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
 
 
@@ -52,6 +58,7 @@ class EventEncoder(nn.Module):
         for table in [*self.tables, self.source, self.weekday, self.hour]:
             nn.init.normal_(table.weight, std=width**-0.5)
         self.norm = nn.LayerNorm(width)
+        self.num_inputs = len(self.tables) + len(numbers) + 2  # gates: also time and source
 
     def vectors(self, position: int) -> torch.Tensor:
         """Return the embedding vectors of a categorical field's values."""
@@ -61,13 +68,16 @@ class EventEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
-        x = self.source(batch["source"]) + self.weekday(batch["weekday"]) + self.hour(batch["hour"])
         gaps = batch["gaps"]
-        x = x + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
-        for table, codes in zip(self.tables, batch["codes"], strict=True):
-            x = x + table(codes)
+        when = self.weekday(batch["weekday"]) + self.hour(batch["hour"])
+        when = when + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
+        x = event_gated(when, batch, -2) + event_gated(self.source(batch["source"]), batch, -1)
+        for position, table in enumerate(self.tables):
+            x = x + event_gated(table(batch["codes"][position]), batch, position)
         if self.piecewise is not None:
-            x = x + self.numbers(self.piecewise(batch["numbers"]).flatten(-2))
+            encoded = self.piecewise(batch["numbers"])
+            encoded = numbers_gated(encoded, batch, len(self.tables))
+            x = x + self.numbers(encoded.flatten(-2))
         return self.norm(x)
 
 
@@ -110,6 +120,7 @@ class Network(nn.Module):
     def _build_attributes(self, representation: Representation, width: int) -> None:
         fields = representation.attributes
         self.has_attributes = bool(fields)
+        self.num_attributes = len(fields)
         self.attribute_tables = nn.ModuleList(
             nn.Embedding(field.size, width, padding_idx=0)
             for field in fields
@@ -140,7 +151,10 @@ class Network(nn.Module):
 
     def _summary(self, pooled: torch.Tensor, batch: Batch) -> torch.Tensor:
         pooled = pooled * (batch["length"] > 0)[:, None]
-        parts = [pooled, self.bag(self._sketch(batch)), self.encode_aggregates(batch["aggregates"])]
+        aggregates = batch["aggregates"]
+        if batch.get("gates") is not None:
+            aggregates = self.mean + batch["gates"].aggregates * (aggregates - self.mean)
+        parts = [pooled, self.bag(self._sketch(batch)), self.encode_aggregates(aggregates)]
         if self.has_attributes:
             parts.append(self._attributes(batch))
         return self.fuse(torch.cat(parts, dim=-1))
@@ -168,15 +182,17 @@ class Network(nn.Module):
         if not self.sketched:
             return batch["aggregates"].new_zeros(rows, self.bag[0].in_features)
         parts: list[Any] = []
-        for position, codes in zip(self.sketched, batch["bag_codes"], strict=True):
-            table = self.events.vectors(position)
+        gates = batch.get("gates")
+        for i, position in enumerate(self.sketched):
+            codes, table = batch["bag_codes"][i], self.events.vectors(position)
+            gate = 1.0 if gates is None else gates.bags[i]
             parts += [
                 functional.embedding_bag(
                     codes,
                     table,
                     batch["bag_starts"],
                     mode="sum",
-                    per_sample_weights=weights.to(table.dtype),
+                    per_sample_weights=(weights * gate).to(table.dtype),
                 )
                 for weights in batch["bag_weights"]
             ]
@@ -185,10 +201,11 @@ class Network(nn.Module):
     def _attributes(self, batch: Batch) -> torch.Tensor:
         x = self.source_of_zero(batch)
         for i, table in enumerate(self.attribute_tables):
-            x = x + table(batch["attribute_codes"][:, i])
+            x = x + attribute_gated(table(batch["attribute_codes"][:, i]), batch, i)
         if self.attribute_piecewise is not None:
-            encoded = self.attribute_piecewise(batch["attribute_numbers"]).flatten(-2)
-            x = x + self.attribute_numbers(encoded)
+            encoded = self.attribute_piecewise(batch["attribute_numbers"])
+            encoded = attribute_numbers_gated(encoded, batch, len(self.attribute_tables))
+            x = x + self.attribute_numbers(encoded.flatten(-2))
         return x
 
     def source_of_zero(self, batch: Batch) -> torch.Tensor:
