@@ -142,8 +142,6 @@ def test_parameters_without_effect_warn_and_others_are_refused(owner, row, caplo
     """A parameter that has no effect warns when it is given; one not built raises."""
     value = row["example"]
     needed = {"output_type": "decoded"} if owner.endswith("TestingParams") else {}
-    if row["name"] == "remote_save_location":
-        value = DataLocation(database_type=value, table_name="PREDICTIONS")
     if row["state"] == "not built":
         with pytest.raises(NotBuiltError) as caught:
             found(owner)(**needed, **{row["name"]: value})
@@ -178,6 +176,13 @@ def test_documented_exclusivities_raise(make):
     """What the documentation excludes is refused when the parameters are made."""
     with pytest.raises(ConfigError):
         make()
+
+
+def test_predictions_to_databricks_are_not_built():
+    """The documented Databricks table raises the not-implemented error; Snowflake is taken."""
+    with pytest.raises(NotBuiltError) as caught:
+        TestingParams(output_type="decoded", remote_save_location=DataLocation("databricks"))
+    assert four_parts(caught.value)
 
 
 def test_required_arguments_are_required():

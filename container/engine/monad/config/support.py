@@ -41,7 +41,7 @@ def check_strategy(strategy: Any) -> None:
 
 
 def check_remote_location(location: Any) -> None:
-    """Refuse a remote location of predictions: no kind of table is written yet."""
+    """Refuse a remote location of predictions that is not a Snowflake table."""
     if location is None:
         return
     kind = str(getattr(location, "database_type", location))
@@ -54,10 +54,12 @@ def check_remote_location(location: Any) -> None:
                 LOOK,
             )
         )
+    if kind == "snowflake":
+        return
     raise not_built(
         f"remote_save_location to a {kind} table is not built in this engine",
         f"table {getattr(location, 'table_name', None)}",
-        "Use local_save_location, and load the .tsv file with COPY INTO or your pipeline",
+        "Use a Snowflake table, or local_save_location and load the .tsv file yourself",
     )
 
 
