@@ -10,7 +10,7 @@ from typing import Any
 
 from job_support import job_run
 
-from monad.config import DataLocation, OutputType, TestingParams
+from monad.config import OutputType, TestingParams
 from monad.ui.module import load_from_checkpoint
 
 FIRST_ROWS = 5
@@ -39,7 +39,11 @@ def testing_fields(params: argparse.Namespace) -> dict[str, Any]:
         "top_k": params.top_k,
         "limit_test_batches": params.limit_batches,
     }
-    if params.remote_table is not None:  # login: the session token of the job service
+    if params.remote_table is not None:
+        # Documented without its module, so imported only when asked for. No login is given: the
+        # session token of the job service is used.
+        from monad.config import DataLocation
+
         optional["remote_save_location"] = DataLocation(
             database_type="snowflake", connection_params={}, table_name=params.remote_table
         )
