@@ -26,7 +26,6 @@ from tests.support import monad_api
 from tests.unit.engine.sample import shop_config, write_config, write_shop
 
 LISTED = monad_api.load()
-REFUSED_AT_FIT = "fit"
 PARAMETERS = [
     pytest.param(owner, row, id=f"{owner}.{row['name']}")
     for owner, rows in LISTED["parameters"].items()
@@ -217,7 +216,7 @@ def test_yaml_keys_have_their_state(row, values, caplog):
         return
     write(values, path, row["value"])
     with caplog.at_level(logging.WARNING, "monad"):
-        if row["state"] == "not built" and row.get("at") != REFUSED_AT_FIT:
+        if row["state"] == "not built":
             with pytest.raises(NotBuiltError) as caught:
                 parse_config(values)
             assert four_parts(caught.value)
@@ -242,16 +241,6 @@ def known_to_schema(path: str) -> None:
         return  # free values, checked by the connector that reads them
     kind = kinds[above[-1]] if above else schema.FoundationModelConfig
     assert last in {field.name for field in dataclasses.fields(kind)}
-
-
-def test_text_columns_are_refused_when_they_are_profiled(tmp_path):
-    """A text override is refused at the first step of the fit stage."""
-    directory = write_shop(tmp_path, customers=8)
-    values = shop_config(directory)
-    values["data_sources"][0]["column_type_overrides"] = {"channel": "text"}
-    config = write_config(directory, values)
-    with pytest.raises(NotBuiltError, match="text"):
-        found("monad.ui.fit_behavioral_representation")(config, directory / "out")
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,10 @@ class SnowflakeTable:
                 )
             ) from error
 
+    def rows(self, sql: str) -> list[Any]:
+        """Run a query of the configuration and return its rows."""
+        return self._run(sql).fetchall()
+
     def column_names(self) -> list[str]:
         """Return the table's column names as Snowflake stores them."""
         cursor = self._run(f"SELECT * FROM {self._table} LIMIT 0")

@@ -71,6 +71,7 @@ class InputNames:
         self.numbers = [representation.fields[i] for i in reader.numbers]
         self.attributes = [f for f in representation.attributes if f.kind == CATEGORY]
         self.attributes += [f for f in representation.attributes if f.kind == NUMBER]
+        self.attributes += [column.field for column in reader.attribute_dense]
         self.item_position = item_position
         self.aggregates = [self._behind(name) for name in representation.aggregate_names]
 
@@ -120,6 +121,11 @@ class InputNames:
                 found,
                 numbers=values,
             )
+        first = len(self.categories) + len(self.numbers)
+        for k, (field, _) in enumerate(self.reader.dense):
+            own = batch["dense_index"][k].cpu().numpy()[rows, at] > 0
+            found = amounts[rows, at, first + k][own]
+            yield Entries(field.owner, field.column, None, rows[own], places[own], found)
         for index, name in enumerate(names):
             own = source == index
             for label, position in ((TIME, -2), (EVENT, -1)):

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
-from monad.data.representation import Representation
+from monad.data.representation import Field, Representation
+from monad.model.dense import DenseFields
 from monad.model.gates import (
     attribute_gated,
     attribute_numbers_gated,
@@ -34,6 +35,27 @@ class Size:
     sketch_fields: int = 2
 
 
+def zip_tables(fields: list[Field], tables: nn.ModuleList) -> list[tuple[str, nn.Module]]:
+    """Return pairs of shared entity and its embedding table."""
+    return [(f.shared, t) for f, t in zip(fields, tables, strict=True) if f.shared]
+
+
+def field_tables(
+    fields: list[Field], width: int, known: dict[str, nn.Module] | None = None
+) -> nn.ModuleList:
+    """Return an embedding table for each category; fields of a shared entity have one in common."""
+    shared = dict(known or {})
+    made = nn.ModuleList()
+    for field in fields:
+        table = shared.get(field.shared) if field.shared else None
+        if table is None:
+            table = nn.Embedding(field.size, width, padding_idx=0)
+        if field.shared:
+            shared[field.shared] = table
+        made.append(table)
+    return made
+
+
 def _padded(rows: list[list[float]]) -> torch.Tensor:
     longest = max((len(row) for row in rows), default=2)
     return torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows]).float()
@@ -44,9 +66,8 @@ class EventEncoder(nn.Module):
 
     def __init__(self, representation: Representation, width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(
-            nn.Embedding(field.size, width, padding_idx=0) for field in representation.categories()
-        )
+        self.tables = field_tables(representation.categories(), width)
+        self.dense = DenseFields(representation.dense(), width)
         numbers = representation.numbers()
         self.piecewise = PiecewiseLinear(_padded([f.edges for f in numbers])) if numbers else None
         if self.piecewise is not None:
@@ -58,7 +79,9 @@ class EventEncoder(nn.Module):
         for table in [*self.tables, self.source, self.weekday, self.hour]:
             nn.init.normal_(table.weight, std=width**-0.5)
         self.norm = nn.LayerNorm(width)
-        self.num_inputs = len(self.tables) + len(numbers) + 2  # gates: also time and source
+        self.num_numbers = len(numbers)
+        # gates: also time and source
+        self.num_inputs = len(self.tables) + len(numbers) + len(self.dense) + 2
 
     def vectors(self, position: int) -> torch.Tensor:
         """Return the embedding vectors of a categorical field's values."""
@@ -78,6 +101,9 @@ class EventEncoder(nn.Module):
             encoded = self.piecewise(batch["numbers"])
             encoded = numbers_gated(encoded, batch, len(self.tables))
             x = x + self.numbers(encoded.flatten(-2))
+        first = len(self.tables) + self.num_numbers
+        for i, contribution in enumerate(self.dense.contributions(batch, "dense")):
+            x = x + event_gated(contribution, batch, first + i)
         return self.norm(x)
 
 
@@ -121,11 +147,13 @@ class Network(nn.Module):
         fields = representation.attributes
         self.has_attributes = bool(fields)
         self.num_attributes = len(fields)
-        self.attribute_tables = nn.ModuleList(
-            nn.Embedding(field.size, width, padding_idx=0)
-            for field in fields
-            if field.kind == "category"
+        self.attribute_tables = field_tables(
+            [field for field in fields if field.kind == "category"],
+            width,
+            dict(zip_tables(representation.categories(), self.events.tables)),
         )
+        dense = [field for field in fields if field.kind in ("text", "vector")]
+        self.attribute_dense = DenseFields(dense, width)
         numbers = [field.edges for field in fields if field.kind == "number"]
         self.attribute_piecewise = PiecewiseLinear(_padded(numbers)) if numbers else None
         if self.attribute_piecewise is not None:
@@ -206,6 +234,11 @@ class Network(nn.Module):
             encoded = self.attribute_piecewise(batch["attribute_numbers"])
             encoded = attribute_numbers_gated(encoded, batch, len(self.attribute_tables))
             x = x + self.attribute_numbers(encoded.flatten(-2))
+        first = self.num_attributes - len(self.attribute_dense)
+        for i, contribution in enumerate(
+            self.attribute_dense.contributions(batch, "attribute_dense")
+        ):
+            x = x + attribute_gated(contribution, batch, first + i)
         return x
 
     def source_of_zero(self, batch: Batch) -> torch.Tensor:
