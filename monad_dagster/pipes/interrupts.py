@@ -78,11 +78,9 @@ def handle_interrupt(
         at_terminal=is_terminal_session(),
     )
     if not cancel:
-        context.log.warning(
-            f"Interrupted: job service {name} keeps running and a retry will find it. "
-            f"To end it by hand: {sql.cancel_job_service(name)}"
-        )
+        warn_of_detachment(context, name)
         return "detached"
+    compat.report_canceling(context)
     context.log.info(f"Cancelling job service {name}.")
     try:
         with compat.deferred_interrupts():
@@ -96,6 +94,14 @@ def handle_interrupt(
         )
         status = "unknown"
     return status
+
+
+def warn_of_detachment(context: compat.ExecutionContext, name: QualifiedName) -> None:
+    """Say that a job service goes on without this run, and how to end it by hand."""
+    context.log.warning(
+        f"Detached: job service {name} keeps running and a retry will find it. "
+        f"To end it by hand: {sql.cancel_job_service(name)}; or monad-dagster cancel {name.name}"
+    )
 
 
 def cancel_and_wait(

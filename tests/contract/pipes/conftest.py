@@ -119,6 +119,8 @@ def toy_asset(*arguments, options=None):
                 "/app/monad_stage/scripts/toy_job.py",
                 "--output",
                 "{output_path}",
+                "--attempt",
+                "{attempt}",
                 *arguments,
             ],
             output_path="toy",
