@@ -339,9 +339,10 @@ class Invocation:
     def _missing_results(self) -> str:
         reader = self._reader
         if not reader.closed:
-            return (
-                f"the script never said that it was through ({reader.num_messages} messages came)"
+            came = "; ".join(
+                part for part in (f"{reader.num_messages} messages came", reader.held_back) if part
             )
+            return f"the script never said that it was through ({came})"
         if reader.problems:
             return "; ".join(reader.problems[:3])
         if not self._request.options.require_materialization or not self._context.has_assets_def:
