@@ -21,6 +21,8 @@ from monad_dagster.spcs.job_service import (
 )
 
 MISSING_LOOKS = 3
+# After the script's goodbye the end is near; a process that hangs at its exit is not chased longer.
+GOODBYE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class JobServiceWaiter:
         self._watches = [(watch, self._due()) for watch in watches]
         self._answered_at = clock.now()
         self._missing = 0
+        self._closed_at: float | None = None
         self._odd: set[str] = set()
         self._messages: dict[tuple[int, str], str] = {}
 
@@ -159,7 +162,7 @@ class JobServiceWaiter:
         while True:
             if self._status_due.is_due:
                 changed = self._guarded(self._look_at_status)
-                closing = self._is_closed()
+                closing = self._is_closing()
                 self._status_due.done(active=bool(changed) or closing)
                 if self.progress.status.is_terminal:
                     return self.progress
@@ -168,10 +171,17 @@ class JobServiceWaiter:
                 ready = watch.while_pending or self.progress.running_at is not None
                 if due.is_due and ready:
                     due.done(active=bool(self._guarded(watch.look)))
-            if self._is_closed():
+            if self._is_closing():
                 soon = self._clock.now() + self._limits.poll_seconds / 4
                 self._status_due.at = min(self._status_due.at, soon)
             self._sleep()
+
+    def _is_closing(self) -> bool:
+        if not self._is_closed():
+            return False
+        if self._closed_at is None:
+            self._closed_at = self._clock.now()
+        return self._clock.now() - self._closed_at < GOODBYE_SECONDS
 
     def _sleep(self) -> None:
         running = self.progress.running_at is not None
