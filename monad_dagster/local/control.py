@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monad_dagster.errors import LocalAccountError, problem
+from monad_dagster.local.faults_client import FaultControl
 from monad_dagster.local.runners.cleanup import kill_containers
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
@@ -140,13 +141,7 @@ class LocalAccount:
         """
         facts = self._server()
         if facts is None or not self._is_locked():
-            raise LocalAccountError(
-                problem(
-                    f"The local account in {self.state_dir} is not running",
-                    "It has no server.json or nothing holds its lock",
-                    "Start it with `monad-dagster local start`",
-                )
-            )
+            raise self._not_running()
         users = json.loads((self.state_dir / "credentials.json").read_text())["users"]
         if user not in users:
             raise LocalAccountError(
@@ -170,6 +165,24 @@ class LocalAccount:
             "database": "MONAD_DB",
             "schema": "DATA_SCHEMA",
         }
+
+    @property
+    def faults(self) -> FaultControl:
+        """Set, list and clear faults of the running account."""
+        facts = self._server()
+        if facts is None or not self._is_locked():
+            raise self._not_running()
+        token = (self.state_dir / "control.token").read_text()
+        return FaultControl(facts["host"], facts["port"], token)
+
+    def _not_running(self) -> LocalAccountError:
+        return LocalAccountError(
+            problem(
+                f"The local account in {self.state_dir} is not running",
+                "It has no server.json or nothing holds its lock",
+                "Start it with `monad-dagster local start`",
+            )
+        )
 
     def _server(self) -> dict[str, Any] | None:
         try:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 # Importing a module registers its handlers. `install(account)`, where present, may add routes,
 # hooks and `account.extensions` entries.
 MODULES = (
+    "monad_dagster.local.faults_http",
     "monad_dagster.local.functions",
     "monad_dagster.local.ddl",
     "monad_dagster.local.principals",

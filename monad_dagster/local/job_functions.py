@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, job_logs, job_views
+from monad_dagster.local import errors, faults_jobs, job_logs, job_views
 from monad_dagster.local.handlers import function, table_function, table_method
 from monad_dagster.local.job_model import ContainerState, InstanceState, Job
 from monad_dagster.local.job_services import newest_first
@@ -54,6 +54,7 @@ def get_service_logs(session: "Session", parsed: Statement, args: Arguments) -> 
         num_lines=None if num_lines is None else max(0, int(num_lines)),
         since=str(args.get(5, "SINCE_TIMESTAMP") or ""),
         include_timestamps=bool(args.get(6, "INCLUDE_TIMESTAMPS")),
+        max_bytes=faults_jobs.max_log_bytes(session.account.faults, job, job_logs.MAX_LOG_BYTES),
     )
 
 
@@ -187,7 +188,9 @@ def _rows(session: "Session", name: ObjectName, args: Arguments, record_type: st
     now = session.now()
     start = time_argument(session, args.get(0, "START_TIME"), now - dt.timedelta(days=1))
     end = time_argument(session, args.get(1, "END_TIME"), now + dt.timedelta(seconds=1))
-    return session.account.extensions["events"].rows(job.id, record_type, start, end)
+    rows = session.account.extensions["events"].rows(job.id, record_type, start, end)
+    newest = faults_jobs.newest_event_ns(session.account, job)
+    return rows if newest is None else [row for row in rows if row.at_ns <= newest]
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.compute_pools import KIND, pools_of
+from monad_dagster.local.faults_jobs import CAPACITY_ERROR
 from monad_dagster.local.handlers import function, statement
 from monad_dagster.local.pool_states import PoolState
 from monad_dagster.local.quantities import format_flag
@@ -201,7 +202,9 @@ def describe_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
     ]  # fmt: skip
     row = _row(session, pool)
     group = pool.properties.get("PLACEMENT_GROUP")
-    return table(columns, [(*row, None, "", status_message(session.account, pool), group)])
+    message = status_message(session.account, pool)
+    code = CAPACITY_ERROR if message.endswith(_NO_CAPACITY) else ""
+    return table(columns, [(*row, None, code, message, group)])
 
 
 def _row(session: "Session", pool: CatalogObject) -> tuple[Any, ...]:
@@ -225,13 +228,19 @@ def _stamp(seconds: float | None) -> dt.datetime | None:
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
+_NO_CAPACITY = " We have observed CAPACITY_ERROR."
+
+
 def status_message(account: "Account", pool: CatalogObject) -> str:
     """Return what DESCRIBE COMPUTE POOL says about the state."""
     pools = pools_of(account)
     clock = pools.refresh(pool.name)
     active, _, _ = pools.num_nodes(pool, clock)
     if clock.state is PoolState.STARTING:
-        return "Compute pool is starting for last 0 minutes"
+        minutes = int((account.clock() - clock.since).total_seconds() // 60)
+        unit = "minute" if minutes == 1 else "minutes"
+        message = f"Compute pool is starting for last {minutes} {unit}"
+        return f"{message}.{_NO_CAPACITY}" if pools.lacks_capacity(pool, clock) else message
     if clock.state is PoolState.SUSPENDED:
         return "Compute pool is suspended"
     if active >= int(pool.properties["MAX_NODES"]):

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, transfer
+from monad_dagster.local import errors, faults_disk, transfer
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.handlers import statement
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
@@ -271,6 +271,10 @@ def copy_files(session: "Session", statement: Statement) -> ResultSet:
             continue
         destination = f"{target.path.rstrip('/')}/{relative}".lstrip("/")
         path = session.account.stages.resolve(into.database, into.schema, into.name, destination)
+        faults_disk.check_room(
+            session.account.faults, statement.query_id, (into.database, into.schema, into.name),
+            statement.text,
+        )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".monad-{path.name}")
         shutil.copyfile(file.location, partial)

@@ -7,6 +7,7 @@ Connector 5.x speaks only cloud protocols and talks to `blobs.py` as if it were 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monad_dagster.local import faults_disk
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.stage_store import StagedFile
 from monad_dagster.local.statements import Statement
@@ -27,6 +28,13 @@ def upload(
 ) -> dict[str, Any]:
     """Return the UPLOAD command."""
     target = session.account.stages.resolve(found.database, found.schema, found.name, path)
+    info = _stage_info(session, found, target, write=True)
+    stage = (found.database, found.schema, found.name)
+    if info["locationType"] == "LOCAL_FS" and faults_disk.is_full(
+        session.account.faults, statement.query_id, stage, statement=statement.text,
+        user=session.user,
+    ):  # fmt: skip
+        info["location"] = str(session.account.extensions["full_disk"].path())
     return {
         "command": "UPLOAD",
         "operation": "Node",
@@ -36,7 +44,7 @@ def upload(
         "autoCompress": _flag(options.get("AUTO_COMPRESS"), True),
         "overwrite": _flag(options.get("OVERWRITE"), False),
         "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
-        "stageInfo": _stage_info(session, found, target, write=True),
+        "stageInfo": info,
         "encryptionMaterial": None,
         "uploadInfo": None,
         "sqlText": statement.text,

@@ -12,6 +12,7 @@ import requests
 import snowflake.connector
 
 from monad_dagster.local import LocalAccount
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 SETUP = """
 create role if not exists monad_role;
