@@ -32,6 +32,7 @@ INTERRUPTS = (DagsterExecutionInterruptedError, KeyboardInterrupt)
 
 __all__ = [
     "INTERRUPTS",
+    "DagsterExecutionInterruptedError",
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
@@ -43,6 +44,7 @@ __all__ = [
     "record_external_launch",
     "record_external_reattach",
     "report_to_run",
+    "run_has_been_ended",
     "run_is_cancelling",
     "selected_assets",
     "step_key_of",
@@ -115,6 +117,16 @@ def run_is_cancelling(context: ExecutionContext) -> bool:
     return run is not None and run.status in (
         DagsterRunStatus.CANCELING,
         DagsterRunStatus.CANCELED,
+    )
+
+
+def run_has_been_ended(context: ExecutionContext) -> bool:
+    """Whether somebody has ended the run, or declared it lost, without this process being told."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status in (
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.CANCELED,
+        DagsterRunStatus.FAILURE,
     )
 
 

@@ -280,7 +280,11 @@ class Invocation:
             clock=self._settings.clock,
             log=self._context.log.info,
             warn=self._context.log.warning,
-            watches=(Watch(self._poll_messages), Watch(self._logs.poll)),
+            watches=(
+                Watch(self._poll_messages),
+                Watch(self._logs.poll),
+                Watch(self._check_run, while_pending=True),
+            ),
             on_containers=self._check_containers,
             is_closed=lambda: self._reader.closed,
             submitted_at=created.timestamp() if created else None,
@@ -292,6 +296,21 @@ class Invocation:
         except MonadDagsterError as error:
             self._context.log.debug(f"Messages could not be read, trying again: {error}")
             return 0
+
+    def _check_run(self) -> int:
+        """Treat the end of a run that nobody told this process of as an interruption.
+
+        A forced termination marks the run and may reach no worker; a run monitor declares a worker
+        lost that is only slow, and a retry may follow the job service already.
+        """
+        try:
+            ended = compat.run_has_been_ended(self._context)
+        except Exception as error:
+            self._context.log.debug(f"The run could not be read, trying again: {error}")
+            return 0
+        if ended:
+            raise compat.DagsterExecutionInterruptedError
+        return 0
 
     def _check_containers(self, status: JobServiceStatus, containers: list[ContainerState]) -> None:
         own = [c for c in containers if c.container_name in self._request.container_names]

@@ -22,6 +22,7 @@ from monad_dagster.pipes.launch import LaunchOptions
 HOME_VARIABLE = "CHAOS_HOME"
 IMAGE = "/monad_db/data_schema/image_repository/toy:1"
 MAX_PARTITIONS = 1000
+NUM_STEPS = 3  # as in chaos_job.py, which runs where this cannot be imported
 RESULTS_ARE_IN = "every message has arrived; the result is about to be recorded"
 JOBS = {"in_process": "in_process_job", "multiprocess": "multiprocess_job"}
 
