@@ -54,6 +54,7 @@ __all__ = [
     "PipesLaunchHandle",
     "deferred_interrupts",
     "deployment_id",
+    "forbid_run_retry",
     "forget_input_version",
     "latest_handle_in_run",
     "latest_observation",
@@ -173,6 +174,11 @@ def run_has_been_ended(context: ExecutionContext) -> bool:
         DagsterRunStatus.CANCELED,
         DagsterRunStatus.FAILURE,
     )
+
+
+def forbid_run_retry(context: ExecutionContext) -> None:
+    """Keep automatic run retries away from the failure of a step of this run."""
+    context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
 
 
 def report_canceling(context: ExecutionContext) -> None:

@@ -141,6 +141,9 @@ class Supervisor:
             return 0
         if ended:
             self._log.warning("The run has been ended from outside this process.")
+            if compat.run_is_cancelling(self._context):
+                # The multiprocess executor calls such a run failed, which a run retry would follow.
+                compat.forbid_run_retry(self._context)
             raise compat.DagsterExecutionInterruptedError
         return 0
 

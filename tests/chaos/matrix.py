@@ -96,12 +96,9 @@ class Outcome:
 def expected(cell: Cell) -> dict[str, object]:
     """Return what has to be counted in a cell, by field of `Outcome`."""
     cancelled = cell.ends_the_job_service
-    run_status = "CANCELED" if cell.signal in ("cancel", "force-terminate") else "FAILURE"
-    if cell.signal == "force-terminate" and cell.phase in OVER:
-        run_status = "SUCCESS"  # the worker had everything, and Dagster takes its word
     return {
         "launched": 1,
-        "run_status": run_status,
+        "run_status": _expected_run_status(cell),
         "job_status": "CANCELLED" if cancelled else "DONE",
         "retry_launched": 1 if cancelled else 0,
         "retry_reattached": not cancelled,
@@ -109,6 +106,19 @@ def expected(cell: Cell) -> dict[str, object]:
         "retry_steps": ALL_STEPS,
         "results": 1,
     }
+
+
+def _expected_run_status(cell: Cell) -> str:
+    if cell.signal == "cancel":
+        return "CANCELED"
+    if cell.signal == "SIGINT":
+        return "FAILURE" if cell.phase in OVER else "CANCELED"
+    if cell.signal == "force-terminate":
+        # With everything in hand the worker goes on, and Dagster takes its word. Before that only
+        # the step process notices, and the run worker of the multiprocess executor sees it fail.
+        ended = {"in_process": "CANCELED", "multiprocess": "FAILURE"}[cell.executor]
+        return "SUCCESS" if cell.phase in OVER else ended
+    return "FAILURE"
 
 
 class CellRun:
