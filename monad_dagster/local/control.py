@@ -19,6 +19,7 @@ from typing import Any
 from monad_dagster.errors import LocalAccountError, problem
 from monad_dagster.local.faults_client import FaultControl
 from monad_dagster.local.runners.cleanup import kill_containers
+from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
 _STOP_SECONDS = 20.0
@@ -106,7 +107,11 @@ class LocalAccount:
             "state_dir": str(self.state_dir),
             "exists": self._is_ours(),
             **(
-                {key: facts[key] for key in ("pid", "host", "port", "started_at")}
+                {
+                    key: facts[key]
+                    for key in ("pid", "host", "port", "started_at", "stage_mounts")
+                    if key in facts
+                }
                 if running
                 else {}
             ),
@@ -130,6 +135,7 @@ class LocalAccount:
             )
         self.stop()
         kill_containers(self.state_dir)
+        release_all(self.state_dir)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.state_dir, ignore_errors=True)  # what an ending container just wrote
 

@@ -125,7 +125,7 @@ class Launcher:
     def _stage(self, stage: StageMount, volume: Volume, target: str) -> Mount:
         source = self.account.stages.resolve(stage.database, stage.schema, stage.stage, stage.path)
         source.mkdir(parents=True, exist_ok=True)
-        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid)
+        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid, stage=True)
 
     def _write_token(self, job: Job, instance: InstanceState, container: Container) -> Path:
         folder = self.root / job.id / str(instance.index) / "session" / container.name

@@ -29,6 +29,7 @@ class Mount:
         size_bytes: Size of a memory volume.
         uid: Owner of the files, as the specification asks.
         gid: Group of the files.
+        stage: The source is a stage's directory: mount it with `stage_mount.py`.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Mount:
     size_bytes: int | None = None
     uid: int | None = None
     gid: int | None = None
+    stage: bool = False
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ class TrainingParams(_RemembersGiven):
     time_budget_seconds: float | None = None
     batch_size: int | None = None
     seed: int = 0
+    resume: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -137,6 +138,13 @@ class TrainingParams(_RemembersGiven):
         for name in ("metrics", "top_k", "predictions_threshold"):
             if getattr(self, name):
                 warn_no_effect(f"TrainingParams.{name}", "give it in TestingParams")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields that decide what is learnt, for comparing two attempts."""
+        places = ("checkpoint_dir", "resume", "overwrite", "callbacks", "loss", "metrics")
+        made = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in places}
+        ids = self.entity_ids
+        return made | {"entity_ids": None if ids is None else sorted(ids.resolve())}
 
     def merged(self, other: "TrainingParams") -> "TrainingParams":
         """Return a copy in which the fields given in *other* win."""

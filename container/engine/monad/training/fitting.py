@@ -12,6 +12,7 @@ from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.training.loop import Plan, loader, run_trainer
+from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
     Rows,
@@ -38,18 +39,21 @@ _SHORT_SHARE = 0.75
 
 
 def fit_scenario(
-    module: "MonadModuleImpl", params: TrainingParams, scratch: Path
+    module: "MonadModuleImpl",
+    params: TrainingParams,
+    scratch: Path,
+    attempt: Attempt | None = None,
 ) -> dict[str, float]:
     """Train *module* in place; returns the metrics of the best weights."""
     store = module.store  # read before the clock starts: a budget is for training
-    begun = time.monotonic()
+    begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
     chosen = settings(module.checkpoint.config, params, _DEFAULT_RATE, run_logger)
     train, validation = _rows(module, params)
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
-    label_seconds = time.monotonic() - begun
+    label_seconds = time.monotonic() - begun - (attempt.used if attempt else 0.0)
     run_logger.info(
         "Labelled %d training rows (%d split points) and %d validation rows in %.1f seconds",
         len(train),
@@ -75,6 +79,7 @@ def fit_scenario(
         started=begun,
         label="Training",
         deadline=None if budget is None else begun + budget,
+        seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
@@ -82,11 +87,12 @@ def fit_scenario(
     monitor = _monitor(module, params)
     best = run_trainer(
         lightning_module,
-        loader(lambda epoch: batches.epoch(train, (params.seed, epoch), chosen.rows)),
-        loader(lambda _: batches.epoch(validation, None, 512)) if len(validation) else None,
+        loader(lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip)),
+        loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
         params,
         scratch / "lightning_checkpoints",
         monitor,
+        attempt,
     )
     if best is not None:
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]

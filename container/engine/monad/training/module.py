@@ -25,6 +25,7 @@ from monad.model.heads import Head, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
+from monad.training.resume import Attempt
 from monad.training.rows import Labeler, Rows, active_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
@@ -113,14 +114,20 @@ class MonadModuleImpl:
         if params.loss is not None and self.task.kind == "recommendation":
             warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None
-        if output is not None and prepare_output(output, False, params.overwrite):
+        if output is not None and prepare_output(output, params.resume, params.overwrite):
+            run_logger.info("Resume: %s is complete, nothing to do", output)
             return
         with scratch_directory() as scratch:
-            metrics = fit_scenario(self, params, scratch)
-            if output is None:
+            attempt = None
+            if output is not None:
+                settings = (self.checkpoint.config.raw, self.task.to_plain(), params.plain())
+                attempt = Attempt.open(output, scratch, params.resume, "scenario", *settings)
+            metrics = fit_scenario(self, params, scratch, attempt)
+            if output is None or attempt is None:
                 run_logger.warning("checkpoint_dir is not set; the scenario is in memory only")
                 return
             self._write(scratch, output, metrics)
+            attempt.finish()
 
     def _write(self, scratch: Path, output: Path, metrics: dict[str, float]) -> None:
         checkpoint = self.checkpoint
