@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from monad_dagster.local.faults_jobs import note_full_disks
 from monad_dagster.local.image_rootfs import Image, ImageCache
 from monad_dagster.local.job_model import InstanceState, Job, StageMount
+from monad_dagster.local.runners import stage_mount
 from monad_dagster.local.runners.base import Mount, Runner, RunningContainer, RunRequest
 from monad_dagster.local.runners.layout import gpu_devices
+from monad_dagster.local.runners.stage_mount import StageMounts
 from monad_dagster.local.runners.supervise import rfc3339
 from monad_dagster.local.spec import TOKEN_PATH, Container, ServiceSpec, Volume
 
@@ -71,7 +73,20 @@ class Launcher:
             cpu_limit=container.limit_cpu,
             memory_limit_bytes=container.limit_memory,
         )
-        return self.runner.start(request)
+        mounts: StageMounts | None = self.account.extensions.get("stage_mounts")
+        if mounts is None:
+            return self.runner.start(request)
+        # A runner that gives containers a user of their own has no `maps_user`, or False.
+        request = mounts.prepare(request, own=getattr(self.runner, "maps_user", False))
+        try:
+            return self.runner.start(request)
+        except BaseException:
+            stage_mount.release(run_dir)
+            raise
+
+    def ended(self, job: Job, instance: InstanceState, container: str) -> None:
+        """Take away what an ended container had mounted."""
+        stage_mount.release(self.run_dir(job, instance, container))
 
     def attach(self, job: Job, instance: InstanceState, container: str) -> RunningContainer | None:
         """Return a container that was started before."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import job_states
@@ -22,6 +23,7 @@ from monad_dagster.local.image_store import ImageStoreError
 from monad_dagster.local.job_events import PlatformEvents, resource_attributes
 from monad_dagster.local.job_launch import Launcher
 from monad_dagster.local.job_logs import log_rows, read_new
+from monad_dagster.local.job_metrics import PlatformMetrics
 from monad_dagster.local.job_model import RETENTION, ContainerState, InstanceState, Job
 from monad_dagster.local.job_nodes import free_node
 from monad_dagster.local.pool_states import PoolState
@@ -48,6 +50,7 @@ class JobServices:
         self.account = account
         self.launcher = launcher
         self.events = PlatformEvents(account)
+        self.metrics = PlatformMetrics(account)
         self._faults = JobFaults(self)
         self.changed = threading.Condition(pools_of(account).lock)
         self.jobs: dict[str, Job] = {}
@@ -367,6 +370,8 @@ class JobServices:
                 continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
+                # First: what was closed is on the stage when the job service is seen as over.
+                self.launcher.ended(job, instance, container.name)
                 container.exit_code = end.exit_code
                 is_lost = end.lost or instance.lost
                 message = job_states.exit_message(
@@ -375,11 +380,21 @@ class JobServices:
                 job.logs_gone = job.logs_gone or is_lost
                 status = "DONE" if end.exit_code == 0 and not is_lost else "FAILED"
                 self._set_container(job, instance, container, status, message)
+        self._measure(job, instance)
         status = instance.aggregate(terminating=job.cancelling or instance.lost)
         if instance.launched and status != instance.status:
             instance.status = status
             self._save(job)
             self.events.instance(job, instance)
+
+    def _measure(self, job: Job, instance: InstanceState) -> None:
+        """Let the metrics that are due be collected; slow runners must not hold up the controller."""
+        spec = self.spec(job)
+        for container in instance.containers:
+            if self.metrics.is_due(job, instance, container, spec):
+                running = self._running.get((job.id, instance.index, container.name))
+                arguments = (job, instance, replace(container), spec, running)
+                self._starters.submit(self.metrics.collect, *arguments)
 
     def _mourn(self, job: Job, instance: InstanceState, container: ContainerState) -> None:
         """Fail a container that was started and whose directory is gone."""
@@ -430,6 +445,7 @@ class JobServices:
         for instance in job.instances:
             for container in instance.containers:
                 self._running.pop((job.id, instance.index, container.name), None)
+                self.metrics.forget(job, instance, container)
             for name in ("volumes", "session"):
                 folder = self.launcher.root / job.id / str(instance.index) / name
                 shutil.rmtree(folder, ignore_errors=True)

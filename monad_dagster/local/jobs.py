@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import (
     job_functions,  # noqa: F401 - registers its handlers
@@ -12,6 +12,7 @@ from monad_dagster.local import (
 from monad_dagster.local.event_store import EventStore
 from monad_dagster.local.image_rootfs import ImageCache
 from monad_dagster.local.job_launch import Launcher
+from monad_dagster.local.job_metrics import INTERVAL_SECONDS
 from monad_dagster.local.job_services import JobServices
 from monad_dagster.local.runners.process import ProcessRunner
 from monad_dagster.local.runners.stage_mount import StageMounts
@@ -27,15 +28,22 @@ def install(account: "Account") -> None:
     """Give the account its job services; the runner is probed by running a container.
 
     DIR/runner.json with {"level": "plain"} asks for one isolation level, with {"stage_mounts":
-    "off"} (or "strict") for the rules of stage volumes.
+    "off"} (or "strict") for the rules of stage volumes. DIR/event_table.json with
+    {"delay_seconds": 120, "metric_seconds": 10} lets logs, events and metrics arrive late, as they
+    do on Snowflake, and says how often containers are measured.
     """
-    wanted = _wanted(account.state_dir / "runner.json")
+    wanted = _read(account.state_dir / "runner.json")
+    settings = _read(account.state_dir / "event_table.json")
     mounts = StageMounts(account.state_dir, wanted.get("stage_mounts"))
-    runner = ProcessRunner(account.state_dir, wanted.get("level"), mounts)
+    runner = ProcessRunner(account.state_dir, wanted.get("level"))
     logger.warning("Job services run with the %s; %s.", runner.describe(), mounts.describe())
     images = ImageCache(account.extensions["images"], account.state_dir / "images")
-    account.extensions["events"] = EventStore(account.state_dir / "events.sqlite")
+    account.extensions["events"] = EventStore(
+        account.state_dir / "events.sqlite", account.clock,
+        settings.get("delay_seconds", 0.0),
+    )  # fmt: skip
     jobs = JobServices(account, Launcher(account, runner, images))
+    jobs.metrics.interval_seconds = settings.get("metric_seconds", INTERVAL_SECONDS)
     account.extensions["jobs"] = jobs
     account.extensions["runner"] = runner
     account.extensions["stage_mounts"] = mounts
@@ -44,5 +52,5 @@ def install(account: "Account") -> None:
     account.on_close(jobs.close)
 
 
-def _wanted(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}

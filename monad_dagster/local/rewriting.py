@@ -135,6 +135,8 @@ class _Rewriter:
     def _function(self, token: Token) -> str:
         self.cursor.next()
         args = self.cursor.arguments()
+        if self.statement.describe_only:
+            return "NULL"
         return literal(handlers.FUNCTIONS[token.value].handler(self.session, self.statement, args))
 
     def _table_function(self) -> str | None:
@@ -205,6 +207,8 @@ class _Rewriter:
         if entry is None:
             raise errors.compilation_error(2140, "42601", f"Unknown function {name}!{method}")
         args = self.cursor.arguments()
+        if self.statement.describe_only:
+            return "NULL"
         return literal(entry.handler(self.session, self.statement, name, args))
 
     def materialize(self, result: "ResultSet") -> str:

@@ -53,7 +53,8 @@ class Session:
         self.is_job = is_job
         self.client = client
         self.client_version = client_version
-        self.job_role: str | None = None  # the only role besides PUBLIC a job may take
+        # The only role besides PUBLIC that a job service or a restricted access token may take.
+        self.only_role: str | None = None
         self.last_query_id: str | None = None
         self.temporary: set[tuple[str, str, str, str]] = set()  # (kind, database, schema, name)
         self.connection: Any = None  # the engine's connection, opened on first use

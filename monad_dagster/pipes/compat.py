@@ -48,11 +48,13 @@ __all__ = [
     "INTERRUPTS",
     "NO_RUN_RETRY_TAG",
     "VERDICTS",
+    "DagsterExecutionInterruptedError",
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
     "deferred_interrupts",
     "deployment_id",
+    "forbid_run_retry",
     "forget_input_version",
     "latest_handle_in_run",
     "latest_observation",
@@ -62,6 +64,7 @@ __all__ = [
     "record_external_reattach",
     "report_canceling",
     "report_to_run",
+    "run_has_been_ended",
     "run_is_cancelling",
     "selected_assets",
     "step_key_of",
@@ -161,6 +164,21 @@ def run_is_cancelling(context: ExecutionContext) -> bool:
         DagsterRunStatus.CANCELING,
         DagsterRunStatus.CANCELED,
     )
+
+
+def run_has_been_ended(context: ExecutionContext) -> bool:
+    """Whether somebody has ended the run, or declared it lost, without this process being told."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status in (
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.CANCELED,
+        DagsterRunStatus.FAILURE,
+    )
+
+
+def forbid_run_retry(context: ExecutionContext) -> None:
+    """Keep automatic run retries away from the failure of a step of this run."""
+    context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
 
 
 def report_canceling(context: ExecutionContext) -> None:

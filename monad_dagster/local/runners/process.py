@@ -19,9 +19,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from monad_dagster.local.image_rootfs import Image, ImageConfig
-from monad_dagster.local.runners import enter, layout, stage_mount, supervise
-from monad_dagster.local.runners.base import ContainerExit, Mount, RunnerError, RunRequest
-from monad_dagster.local.runners.stage_mount import StageMounts
+from monad_dagster.local.runners import enter, layout, supervise
+from monad_dagster.local.runners.base import (
+    ContainerExit,
+    ContainerUsage,
+    Mount,
+    RunnerError,
+    RunRequest,
+)
 
 LEVELS = ("bubblewrap", "unshare", "plain")
 _STANDALONE = [sys.executable, "-I", "-S"]
@@ -35,13 +40,14 @@ class ProcessRunner:
     Args:
         state_dir: The account's directory; shared files go below it.
         level: An isolation level; None tries them from the best.
-        mounts: What gives stage volumes a stage's rules; None leaves them plain directories.
+
+    Attributes:
+        maps_user: Containers run as this process's user, whatever they see.
     """
 
-    def __init__(
-        self, state_dir: Path, level: str | None = None, mounts: StageMounts | None = None
-    ) -> None:
-        self.mounts = mounts
+    maps_user = True
+
+    def __init__(self, state_dir: Path, level: str | None = None) -> None:
         self.shared_dir = state_dir / "runner"
         layout.prepare_shared_dir(self.shared_dir)
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -62,12 +68,7 @@ class ProcessRunner:
         if not request.argv:
             raise RunnerError("the image has no entrypoint and the specification no command")
         request.run_dir.mkdir(parents=True, exist_ok=True)
-        request = self.mounts.prepare(request) if self.mounts else request
-        try:
-            plan = self.plan(request)
-        except RunnerError:
-            stage_mount.release(request.run_dir)
-            raise
+        plan = self.plan(request)
         supervise.write_json(request.run_dir / "plan.json", plan)
         log = (request.run_dir / "supervisor.log").open("ab")
         with log:
@@ -236,8 +237,15 @@ class ProcessContainer:
                 _clean(self.run_dir)
             elif not alive:
                 self._exit = ContainerExit(137, time.time(), lost=True)
-                stage_mount.release(self.run_dir)
         return self._exit
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure what runs below the supervisor, and what has ended there."""
+        identity = _read_json(self.run_dir / "supervisor.json")
+        if identity is None or not self._is_supervised():
+            return None
+        cpu, memory = supervise.usage_below(identity["pid"])
+        return ContainerUsage(time.time(), cpu, memory)
 
     def wait(self, timeout: float | None = None) -> ContainerExit | None:
         """Poll until the container ended or the time ran out."""
@@ -351,7 +359,6 @@ def _plain_source(request: RunRequest, mount: Mount) -> Path | None:
 
 
 def _clean(run_dir: Path) -> None:
-    stage_mount.release(run_dir)
     for name in ("root", "scratch", "memory"):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 

@@ -1,11 +1,12 @@
 """The process that serves the stage volumes of one container; standard library only.
 
-Runs as `python -I -S ... PLAN` in a session of its own, detached from the account, so that a container keeps its
-volumes when the account is killed, and so that a hanging or killed mount hangs nobody else. It
-ends on SIGTERM, when its container has ended, or when its mounts are taken away.
+Runs as `python -I -S ... PLAN` in a session of its own, detached from the account, so that a
+container keeps its volumes when the account is killed, and so that a hanging or killed mount hangs
+nobody else. It ends on SIGTERM, when its container has ended, or when its mounts are taken away.
 
 PLAN is a JSON file: {"run_dir", "partials", "volumes": [{"target", "backing", "read_only", "uid",
-"gid"}]}. "ready" on standard output means that everything is mounted; anything else is why not.
+"gid", "for_others"}]}. "ready" on standard output means that everything is mounted; anything else
+is why not.
 """
 
 import contextlib
@@ -64,10 +65,15 @@ def serve(
     """Mount one volume and begin to answer for it."""
     partials.mkdir(parents=True, exist_ok=True)
     files = StageFileSystem(
-        Path(volume["backing"]), partials, uid=volume["uid"], gid=volume["gid"],
+        Path(volume["backing"]),
+        partials,
+        uid=volume["uid"],
+        gid=volume["gid"],
         full_note=full_note,
-    )  # fmt: skip
-    descriptor = fuse_wire.mount(volume["target"], read_only=volume["read_only"])
+    )
+    descriptor = fuse_wire.mount(
+        volume["target"], read_only=volume["read_only"], for_others=volume["for_others"]
+    )
     link = fuse_wire.Connection(descriptor, files.handlers())
     link.start()
     fuse_wire.read_ahead(volume["target"])

@@ -177,6 +177,8 @@ class TestingParams(_RemembersGiven):
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
         check_strategy(self.strategy)
+        if isinstance(self.remote_save_location, Mapping):
+            self.remote_save_location = DataLocation(**self.remote_save_location)
         check_remote_location(self.remote_save_location)
         self.output_type = OutputType(self.output_type)
         for name, default in (("precision", 32), ("devices", 1), ("strategy", None)):
