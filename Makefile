@@ -87,4 +87,4 @@ clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test browser check conformance evaluate clean
+.PHONY: help install pipeline ui test browser check conformance evaluate fidelity clean
