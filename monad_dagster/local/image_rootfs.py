@@ -19,6 +19,8 @@ from monad_dagster.local.image_store import INDEX_TYPES, ImageStore, Manifest, c
 
 MAX_ENTRIES = 1_000_000
 MAX_UNPACKED_BYTES = 100 * 2**30
+# An image with this label holds files only and runs on the host's interpreter.
+RUNTIME_LABEL, HOST_PYTHON = "dev.monad-dagster.runtime", "host-python"
 WRONG_ARCHITECTURE = (
     "Failed to retrieve image: SPCS only supports image for amd64 architecture. "
     "Please rebuild your image with '--platform linux/amd64' option."
@@ -38,6 +40,12 @@ class ImageConfig:
     cmd: tuple[str, ...] = ()
     working_dir: str = "/"
     user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_host_python(self) -> bool:
+        """Tell whether the image brings files only and asks for the host's interpreter."""
+        return self.labels.get(RUNTIME_LABEL) == HOST_PYTHON
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class ImageCache:
         self.root = root
         self._lock = threading.Lock()
 
-    def get(self, repository: str, image: str, digest: str) -> Image:
-        """Return an image's unpacked root, unpacking it the first time.
+    def get(self, repository: str, image: str, digest: str, *, unpack: bool = True) -> Image:
+        """Return an image, unpacking its root the first time that is wanted.
 
         Raises:
             ImageRootfsError: Wrong architecture, missing blob or hostile layer.
@@ -74,6 +82,8 @@ class ImageCache:
         manifest = select_platform(self.store, repository, image, manifest)
         config = read_config(self.store, manifest)
         root = self.root / digest.removeprefix("sha256:") / "rootfs"
+        if not unpack:
+            return Image(digest, root, config)
         with self._lock:
             if not root.is_dir():
                 self._unpack(manifest, root)
@@ -124,6 +134,7 @@ def read_config(store: ImageStore, manifest: Manifest) -> ImageConfig:
         cmd=tuple(config.get("Cmd") or ()),
         working_dir=config.get("WorkingDir") or "/",
         user=str(config.get("User") or ""),
+        labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
     )
 
 

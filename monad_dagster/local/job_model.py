@@ -38,6 +38,7 @@ class InstanceState:
     launched: bool = False
     status: str = "PENDING"
     started_at: float | None = None
+    address: str | None = None  # among the instances, once it is about to start
 
     @property
     def is_over(self) -> bool:
