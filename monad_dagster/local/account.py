@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import extensions
+from monad_dagster.local.access_tokens import check_secret
 from monad_dagster.local.bootstrap import bootstrap
 from monad_dagster.local.catalog import Catalog
 from monad_dagster.local.credentials import check_password, load_credentials
+from monad_dagster.local.errors import LoginError
+from monad_dagster.local.faults import Faults
 from monad_dagster.local.session import Session
 from monad_dagster.local.tokens import Tokens
 
@@ -47,6 +50,7 @@ class Account:
         routes: Extra HTTP routes.
         address: (host, port) once the server listens.
         executor: Threads that run statements.
+        faults: What is made to fail on purpose (see faults.py).
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Account:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.catalog = Catalog(state_dir / "account.sqlite", clock)
         self.tokens = Tokens(self.catalog, clock)
+        self.faults = Faults(clock)
         self.executor = ThreadPoolExecutor(512, thread_name_prefix="statement")
         self.credentials = load_credentials(state_dir)
         bootstrap(self)
@@ -165,18 +170,33 @@ class Account:
             return None
         return found.name if check_password(password, found.properties.get("PASSWORD")) else None
 
+    def check_login(self, user: str, secret: str) -> tuple[str | None, str | None]:
+        """Return the user and the only role of a login with a password or an access token.
+
+        Clients may send a programmatic access token where a password goes.
+        """
+        known = self.check_user(user, secret)
+        if known is not None or not user:
+            return known, None
+        try:
+            return check_secret(self, user, secret)
+        except LoginError:
+            return None, None
+
     def authenticate_registry(self, username: str, password: str) -> Session | None:
         """Return a session for a registry login, or None.
 
         Accepted: `0sessiontoken` with a JSON session token, or a user's own name with that
-        user's password.
+        user's password or programmatic access token.
         """
         if username == "0sessiontoken":
             return self._session_of_json_token(password)
-        user = self.check_user(username, password)
+        user, only_role = self.check_login(username, password)
         if user is None:
             return None
-        return Session(self, 0, user, self.default_role(user))
+        session = Session(self, 0, user, only_role or self.default_role(user))
+        session.only_role = only_role
+        return session
 
     def _session_of_json_token(self, password: str) -> Session | None:
         try:

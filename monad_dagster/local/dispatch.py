@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from monad_dagster.local import engine_sql, errors, handlers
+from monad_dagster.local import describing, engine_sql, errors, handlers
 from monad_dagster.local.arrow_results import ArrowRows
-from monad_dagster.local.results import ResultSet, single
+from monad_dagster.local.results import ResultSet, single, table, text
 from monad_dagster.local.statements import Statement, Token
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
     """
     if not statement.tokens:
         raise errors.StatementError(900, "42601", "SQL compilation error: Empty SQL statement.")
+    if describing.must_not_run(statement):
+        return describing.describe(statement), 0
     handler = handlers.find_statement(statement)
     if handler is not None:
         result = handler(session, statement)
@@ -109,6 +111,8 @@ def _sole_function(session: "Session", statement: Statement) -> ResultSet | None
     if not cursor.at_end():
         cursor.at = 0
         return None
+    if statement.describe_only:
+        return table([text(name)], [])
     return single(name, entry.handler(session, statement, args))
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from monad_dagster.local import engine_errors, errors
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
+from monad_dagster.local.variants import compare_as_text
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -58,6 +59,26 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
         except BinderException:
             pass  # a sum over text, or a real mistake that the next line reports
     return duck.sql(text, params=params or None)
+
+
+def _adjusted(expression: Any) -> Any:
+    """Change what fakesnow does not: arrays with a name, and times converted to another zone.
+
+    `ARRAY_CONSTRUCT(...) AS name` holds values of several types, as it does without AS.
+    CONVERT_TIMEZONE(zone, time) is a time with a zone; deviation: clients see it in UTC.
+    """
+    from sqlglot import exp
+
+    for node in list(expression.find_all(exp.ConvertTimezone)):
+        if node.args.get("source_tz") is None:
+            node.replace(
+                exp.Cast(this=node.args["timestamp"], to=exp.DataType.build("timestamptz"))
+            )
+    for node in list(expression.find_all(exp.Array)):
+        alias = node.parent
+        if isinstance(alias, exp.Alias) and isinstance(alias.parent, exp.Select):
+            node.replace(exp.Anonymous(this="json_array", expressions=node.expressions))
+    return expression
 
 
 def _sync_autocommit(session: "Session") -> None:
@@ -104,6 +125,8 @@ class Engine:
         self._fs = FakeSnow(False, False, db_path=self.directory)
         root = self._fs.duck_conn
         root.execute(f"SET memory_limit='{_MEMORY_LIMIT}'")
+        # x / 0 is an error in Snowflake, for floating point too.
+        root.execute("SET GLOBAL ieee_floating_point_ops = false")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
         self.reconcile()
@@ -312,7 +335,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = cursor._transform(expression, params)
+            transformed = compare_as_text(cursor._transform(_adjusted(expression), params))
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):
@@ -349,6 +372,29 @@ class Engine:
                     time.sleep(0.01 * (attempt + 1))
             connection.results_cache.clear()
             return cursor._arrow_table
+
+    @contextmanager
+    def atomic(self, session: "Session") -> Iterator[None]:
+        """Make several statements one, unless a transaction of the session is open."""
+        with self.connection(session) as connection:
+            duck = connection._duck_conn
+            own = begin(duck)
+            try:
+                yield
+            except BaseException:
+                if own:
+                    duck.rollback()
+                raise
+            if own:
+                duck.commit()
+
+    def insert_many(self, session: "Session", expression: Any, rows: list[list[Any]]) -> None:
+        """Run INSERT ... VALUES with each row of an array binding."""
+        with self.connection(session) as connection:
+            cursor = connection.cursor()
+            cursor.check_db_and_schema(expression)
+            text = cursor._transform(expression.copy(), []).sql(dialect="duckdb")
+            connection._duck_conn.executemany(text, rows)
 
     def run(
         self, session: "Session", sql: str, values: Sequence[Any] = ()

@@ -9,10 +9,12 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from monad_dagster.local.faults_jobs import note_full_disks
 from monad_dagster.local.image_pull import registry_login, registry_path
 from monad_dagster.local.image_rootfs import Image, ImageCache
 from monad_dagster.local.job_model import InstanceState, Job, StageMount
 from monad_dagster.local.job_network import hostname, hosts_path, taken_addresses, update_hosts
+from monad_dagster.local.runners import stage_mount
 from monad_dagster.local.runners.base import (
     ImagePull,
     InstanceNetwork,
@@ -24,6 +26,7 @@ from monad_dagster.local.runners.base import (
     RunRequest,
 )
 from monad_dagster.local.runners.layout import gpu_devices
+from monad_dagster.local.runners.stage_mount import StageMounts
 from monad_dagster.local.runners.supervise import rfc3339
 from monad_dagster.local.spec import TOKEN_PATH, Container, ServiceSpec, Volume
 
@@ -71,8 +74,7 @@ class Launcher:
 
     def runner_of(self, job: Job) -> Runner:
         """Return the runner for a job service: one for all its containers."""
-        configs = [self._image(job, name, unpack=False).config for name in job.images]
-        return self.runners.choose(configs)
+        return self.runners.choose(self._image(job, name, unpack=False) for name in job.images)
 
     def run_dir(self, job: Job, instance: InstanceState, container: str) -> Path:
         """Return the directory of a container."""
@@ -102,6 +104,7 @@ class Launcher:
             return found
         runner = self.runner_of(job)
         run_dir.mkdir(parents=True, exist_ok=True)
+        note_full_disks(self.account, job, run_dir)
         if container.gpus and not gpu_devices():
             self._notice(run_dir, CPU_NOTICE)
         request = RunRequest(
@@ -128,7 +131,20 @@ class Launcher:
                 is_open=bool(job.integrations),
             ),
         )
-        return runner.start(request)
+        mounts: StageMounts | None = self.account.extensions.get("stage_mounts")
+        if mounts is None:
+            return runner.start(request)
+        # A runner that gives containers a user of their own has no `maps_user`, or False.
+        request = mounts.prepare(request, own=getattr(runner, "maps_user", False))
+        try:
+            return runner.start(request)
+        except BaseException:
+            stage_mount.release(run_dir)
+            raise
+
+    def ended(self, job: Job, instance: InstanceState, container: str) -> None:
+        """Take away what an ended container had mounted."""
+        stage_mount.release(self.run_dir(job, instance, container))
 
     def attach(self, job: Job, instance: InstanceState, container: str) -> RunningContainer | None:
         """Return a container that was started before."""
@@ -192,7 +208,7 @@ class Launcher:
     def _stage(self, stage: StageMount, volume: Volume, target: str) -> Mount:
         source = self.account.stages.resolve(stage.database, stage.schema, stage.stage, stage.path)
         source.mkdir(parents=True, exist_ok=True)
-        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid)
+        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid, stage=True)
 
     def _write_token(self, job: Job, instance: InstanceState, container: Container) -> Path:
         folder = self.root / job.id / str(instance.index) / "session" / container.name

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from monad_dagster.local.image_rootfs import Image, ImageConfig
+from monad_dagster.local.image_rootfs import Image
 
 GRACE_SECONDS = 30.0  # SIGTERM to SIGKILL, as Snowflake documents it
 
@@ -34,6 +34,7 @@ class Mount:
         size_bytes: Size of a memory volume.
         uid: Owner of the files, as the specification asks.
         gid: Group of the files.
+        stage: The source is a stage's directory: mount it with `stage_mount.py`.
     """
 
     target: str
@@ -42,6 +43,7 @@ class Mount:
     size_bytes: int | None = None
     uid: int | None = None
     gid: int | None = None
+    stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,34 @@ class ContainerExit:
     lost: bool = False
 
 
+@dataclass(frozen=True)
+class ContainerUsage:
+    """What a container has used.
+
+    Attributes:
+        measured_at: Seconds since the epoch.
+        cpu_seconds: Processor time since the container started.
+        memory_bytes: Memory in use now.
+        gpu_utilization: Share of its GPUs in use, 0 to 1; None without a measurement.
+        gpu_memory_bytes: Memory of its GPUs in use; None without a measurement.
+    """
+
+    measured_at: float
+    cpu_seconds: float
+    memory_bytes: int
+    gpu_utilization: float | None = None
+    gpu_memory_bytes: int | None = None
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A running container that can say what it uses; for platform metrics."""
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure now; None when it does not run."""
+        ...
+
+
 class RunningContainer(Protocol):
     """A container that was started, by this process or an earlier one."""
 
@@ -208,7 +238,7 @@ class Runners(Protocol):
         """Return the same as data: `setting`, `in_use` and `refused`."""
         ...
 
-    def choose(self, images: Iterable[ImageConfig]) -> Runner:
+    def choose(self, images: Iterable[Image]) -> Runner:
         """Return the runner for an instance whose containers have these images."""
         ...
 

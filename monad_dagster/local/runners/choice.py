@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monad_dagster.local.image_rootfs import ImageConfig
+from monad_dagster.local.image_rootfs import Image
 from monad_dagster.local.runners import docker_runner
 from monad_dagster.local.runners.base import ImagePull, Runner, RunnerError, RunningContainer
 from monad_dagster.local.runners.docker_client import Engine, find_engine
@@ -50,13 +50,13 @@ class ChosenRunners:
         """Return the same as data."""
         return {"setting": self.setting, "in_use": self._in_use(), "refused": self.refused}
 
-    def choose(self, images: Iterable[ImageConfig]) -> Runner:
+    def choose(self, images: Iterable[Image]) -> Runner:
         """Return the engine's runner, unless an image needs the host's Python.
 
         Raises:
             RunnerError: There is no runner for such images.
         """
-        needs_host = any(config.needs_host_python for config in images)
+        needs_host = any(image.needs_host_python for image in images)
         if self.docker is not None and not (needs_host and self.process is not None):
             return self.docker
         if self.process is None:

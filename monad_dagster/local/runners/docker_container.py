@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local.runners.base import GRACE_SECONDS, ContainerExit
+from monad_dagster.local.runners.base import GRACE_SECONDS, ContainerExit, ContainerUsage
 from monad_dagster.local.runners.docker_client import Engine
 from monad_dagster.local.runners.docker_logs import LogFile
 from monad_dagster.local.runners.supervise import write_json
@@ -80,6 +80,20 @@ class DockerContainer:
         """Wait for the end."""
         self._ended.wait(timeout)
         return self._end
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure now what the container uses; None when it does not run."""
+        from docker.errors import DockerException
+        from requests import RequestException
+
+        if self._end is not None:
+            return None
+        try:
+            with self._engine.client() as client:
+                stats = client.stats(self.id, stream=False, one_shot=True)
+        except (DockerException, RequestException, OSError):
+            return None
+        return measured(stats, time.time())
 
     def terminate(self) -> None:
         """Send SIGTERM now and SIGKILL after the grace time; returns at once."""
@@ -165,6 +179,24 @@ class DockerContainer:
         remove_container(self._engine, self.id)
         self._end = end
         self._ended.set()
+
+
+def measured(stats: dict[str, Any], now: float) -> ContainerUsage | None:
+    """Return what the engine's statistics say; None when they are empty, as of an ended container.
+
+    Memory leaves out the file cache that the kernel gives back when asked, as platform metrics do.
+    """
+    cpu = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
+    memory = stats.get("memory_stats") or {}
+    if "total_usage" not in cpu or "usage" not in memory:
+        return None
+    parts = memory.get("stats") or {}
+    cache = parts.get("total_inactive_file", parts.get("inactive_file", 0))
+    return ContainerUsage(
+        measured_at=now,
+        cpu_seconds=cpu["total_usage"] / 1e9,
+        memory_bytes=max(0, int(memory["usage"]) - int(cache)),
+    )
 
 
 def _log_body(client: "APIClient", container: str, *, follow: bool) -> Any:

@@ -132,7 +132,7 @@ class DockerRunner:
         """Pull the image, create the container and start it."""
         if request.pull is None:
             raise RunnerError("the request names no image to pull")
-        if request.image.config.needs_host_python:
+        if request.image.needs_host_python:
             raise RunnerError(
                 "the image holds files only and needs the process runner's Python; build a full"
                 " image (MONAD_IMAGE_BUILDER=docker) or set MONAD_RUNNER=auto"

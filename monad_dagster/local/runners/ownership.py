@@ -14,6 +14,8 @@ def give_files(mounts: Iterable[Mount]) -> None:
     for mount in mounts:
         if mount.source is None or (mount.uid is None and mount.gid is None):
             continue
+        if os.path.ismount(mount.source):  # served by the account, with the owner asked for
+            continue
         uid = -1 if mount.uid is None else mount.uid
         gid = -1 if mount.gid is None else mount.gid
         for folder, _, files in os.walk(mount.source):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from monad_dagster.local.image_rootfs import ImageConfig
+from monad_dagster.local.image_rootfs import Image
 from monad_dagster.local.runners.addresses import loopback_address
 from monad_dagster.local.runners.base import (
     ContainerExit,
@@ -85,7 +85,7 @@ class FakeRunner(Runner, Runners):
     def facts(self) -> dict[str, object]:
         return {"setting": "fake"}
 
-    def choose(self, images: Iterable[ImageConfig]) -> "FakeRunner":
+    def choose(self, images: Iterable[Image]) -> "FakeRunner":
         return self
 
     def account_host(self, host: str) -> str:

@@ -3,6 +3,7 @@
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,16 @@ from monad_dagster.local import system_images
 from monad_dagster.local.image_rootfs import Image, ImageConfig
 from monad_dagster.local.image_store import ImageStore
 from monad_dagster.local.runners import docker_request
-from monad_dagster.local.runners.base import InstanceNetwork, Mount, RunnerError, RunRequest
+from monad_dagster.local.runners.base import (
+    ContainerUsage,
+    InstanceNetwork,
+    Mount,
+    RunnerError,
+    RunRequest,
+)
 from monad_dagster.local.runners.choice import ChosenRunners, choose_runners
 from monad_dagster.local.runners.docker_client import Engine, find_engine
+from monad_dagster.local.runners.docker_container import measured
 from monad_dagster.local.runners.docker_logs import LogFile, frames, records
 from monad_dagster.local.runners.supervise import MAX_RECORD_BYTES
 
@@ -130,10 +138,23 @@ def test_command_and_args_replace_entrypoint_and_cmd(command, args, expected):
     assert {key: made[key] for key in ("entrypoint", "command") if key in made} == expected
 
 
+def test_statistics_become_processor_time_and_memory():
+    """File cache that can be given back does not count; an ended container has no figures."""
+    stats = {
+        "cpu_stats": {"cpu_usage": {"total_usage": 2_500_000_000}},
+        "memory_stats": {"usage": 500, "stats": {"total_inactive_file": 200}},
+    }
+    assert measured(stats, 7.0) == ContainerUsage(7.0, 2.5, 300)
+    assert (
+        measured({"cpu_stats": {"cpu_usage": {"total_usage": 0}}, "memory_stats": {}}, 7.0) is None
+    )
+
+
 def test_files_only_images_go_to_the_process_runner():
     """One files-only image sends the whole instance to the host's interpreter."""
     chosen = ChosenRunners("auto", process="process", docker="docker")
-    full, files = ImageConfig(), ImageConfig(labels={"dev.monad-dagster.runtime": "host-python"})
+    full = Image("sha256:x", Path("/none"), ImageConfig())
+    files = replace(full, needs_host_python=True)
     assert chosen.choose([full]) == "docker"
     assert chosen.choose([full, files]) == "process"
     assert ChosenRunners("docker", docker="docker").choose([files]) == "docker"

@@ -13,6 +13,7 @@ import snowflake.connector
 
 from monad_dagster.local import LocalAccount
 from tests.support.container_engine import docker_host
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 SETUP = """
 create role if not exists monad_role;
@@ -199,6 +200,7 @@ def make_account(state_dir, runner=None):
     """Start a set-up account with the image `monad:latest`, with one runner if given."""
     if runner is not None:
         (state_dir / "runner.json").write_text(json.dumps({"runner": runner}))
+    (state_dir / "event_table.json").write_text('{"metric_seconds": 0.2}')
     account = AccountForTests(state_dir)
     account.local.start()
     admin = account.connect("ADMIN", database=None, schema=None, warehouse=None)
@@ -246,8 +248,8 @@ def either_docker_account(request):
 def _docker_account(tmp_path_factory, engine, image, runner):
     with docker_host(engine):
         account = make_account(tmp_path_factory.mktemp(runner), runner)
-        try:
-            account.digest = account.docker_push(engine, image)
-            yield account
-        finally:
-            account.local.reset()
+    try:
+        account.digest = account.docker_push(engine, image)
+        yield account
+    finally:
+        account.local.reset()
