@@ -68,6 +68,9 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
 		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
 
+fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one) and write docs/fidelity.md
+	@$(BIN)/python -m tests.support.fidelity
+
 # Each client has an environment of its own: some of them cannot live in one. Their requirements are
 # complete lists, hence --no-deps, which also passes over pins that the index cannot satisfy.
 CLIENTS = connector4 connector5 snowcli dagster_pandas

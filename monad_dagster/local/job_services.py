@@ -178,7 +178,7 @@ class JobServices:
 
     def drop(self, job: Job) -> None:
         """Remove a job service; its containers end, its history stays."""
-        with self.changed:
+        with self.changed, self.account.catalog.transaction():
             job.deleted_at = self.account.clock().timestamp()
             if not job.is_terminal:
                 job.cancelling = True
