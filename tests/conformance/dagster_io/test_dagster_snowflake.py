@@ -14,7 +14,9 @@ FRAME = pd.DataFrame(
         "name": ["Ada", None, "Zoë"],
         "share": [0.5, None, 2.25],
         "active": [True, False, True],
-        "seen": pd.to_datetime(["2026-05-01 10:00:00.5", "2026-05-02", "2026-05-03"], format="mixed"),
+        "seen": pd.to_datetime(
+            ["2026-05-01 10:00:00.5", "2026-05-02", "2026-05-03"], format="mixed"
+        ),
         "day": [dt.date(2026, 5, 1), None, dt.date(2026, 5, 3)],
     }
 )
