@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
+from monad_dagster.local.adjusting import adjusted
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
 
@@ -58,24 +59,6 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
         except BinderException:
             pass  # a sum over text, or a real mistake that the next line reports
     return duck.sql(text, params=params or None)
-
-
-def _adjusted(expression: Any) -> Any:
-    """Change what fakesnow does not: arrays with a name, and times converted to another zone.
-
-    `ARRAY_CONSTRUCT(...) AS name` holds values of several types, as it does without AS.
-    CONVERT_TIMEZONE(zone, time) is a time with a zone; deviation: clients see it in UTC.
-    """
-    from sqlglot import exp
-
-    for node in list(expression.find_all(exp.ConvertTimezone)):
-        if node.args.get("source_tz") is None:
-            node.replace(exp.Cast(this=node.args["timestamp"], to=exp.DataType.build("timestamptz")))
-    for node in list(expression.find_all(exp.Array)):
-        alias = node.parent
-        if isinstance(alias, exp.Alias) and isinstance(alias.parent, exp.Select):
-            node.replace(exp.Anonymous(this="json_array", expressions=node.expressions))
-    return expression
 
 
 def _sync_autocommit(session: "Session") -> None:
@@ -332,7 +315,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = cursor._transform(_adjusted(expression), params)
+            transformed = cursor._transform(adjusted(expression), params)
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):

@@ -90,8 +90,12 @@ def test_running_job_service(snow, unique, spec):
         where = (name, "--container-name", "main", "--instance-id", "0")
         refused = snow(*SERVICE, "events", *where, code=1)
         assert "SNOWFLAKE.TELEMETRY.EVENTS' does not exist or not authorized" in refused.text
-        events = until(lambda: snow(*SERVICE, "events", *where, user="admin").rows)
-        assert any("RUNNING" in json.dumps(event).upper() for event in events)
+        # Nothing found is a message, found events are a list.
+        events = until(
+            lambda: isinstance(rows := snow(*SERVICE, "events", *where, user="admin").rows, list)
+            and rows
+        )
+        assert any("RUNNING" in json.dumps(event).upper() for event in events), events
         snow(*SERVICE, "metrics", *where, user="admin", json_output=False)
     finally:
         snow(*SERVICE, "drop", name)
