@@ -35,6 +35,9 @@ ui: install ## open the Dagster UI on http://localhost:3000
 test: install ## unit, contract and e2e suites
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/contract tests/e2e
 
+browser: install ## the Dagster UI in headless Chromium (needs the package chromium)
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser
+
 check: install ## lint, format, types, import rules, spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -81,4 +84,4 @@ clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test check conformance evaluate clean
+.PHONY: help install pipeline ui test browser check conformance evaluate clean

@@ -87,10 +87,12 @@ def main(arguments: list[str] | None = None) -> None:
             logger.info("Resume: %s is complete, nothing to do", checkpoints)
             job.finish(inner=checkpoints)
             return
-        if (params.overwrite or params.resume) and params.save_path.exists():
+        if params.overwrite and params.save_path.exists():
             shutil.rmtree(params.save_path)
         scenario = load_scenario(params.scenario)
         fields = {**getattr(scenario, "TRAINING", {}), "checkpoint_dir": checkpoints}
+        if params.resume:
+            fields["resume"] = True
         if params.time_budget_seconds is not None:
             fields["time_budget_seconds"] = params.time_budget_seconds
         module = load_from_foundation_model(

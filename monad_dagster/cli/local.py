@@ -3,6 +3,7 @@
 import click
 
 from monad_dagster.cli import context as ctx
+from monad_dagster.cli.faults import fault_group
 from monad_dagster.cli.output import note, print_json, print_table, reports_errors
 
 _ACCOUNT_KEYS = ("account", "host", "port", "protocol", "user", "role", "database", "schema")
@@ -14,6 +15,9 @@ def local_group() -> None:
 
     Example: monad-dagster local start
     """
+
+
+local_group.add_command(fault_group)
 
 
 @local_group.command()

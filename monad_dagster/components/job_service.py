@@ -81,4 +81,5 @@ class JobServiceComponent(dg.Component, dg.Model, dg.Resolvable):
             memory=self.memory,
             resume_args=(),
             require_materialization=self.require_materialization,
+            speaks_pipes=self.require_materialization,
         )

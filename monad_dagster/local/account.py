@@ -21,6 +21,7 @@ from monad_dagster.local.bootstrap import bootstrap
 from monad_dagster.local.catalog import Catalog
 from monad_dagster.local.credentials import check_password, load_credentials
 from monad_dagster.local.errors import LoginError
+from monad_dagster.local.faults import Faults
 from monad_dagster.local.session import Session
 from monad_dagster.local.tokens import Tokens
 
@@ -49,6 +50,7 @@ class Account:
         routes: Extra HTTP routes.
         address: (host, port) once the server listens.
         executor: Threads that run statements.
+        faults: What is made to fail on purpose (see faults.py).
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Account:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.catalog = Catalog(state_dir / "account.sqlite", clock)
         self.tokens = Tokens(self.catalog, clock)
+        self.faults = Faults(clock)
         self.executor = ThreadPoolExecutor(512, thread_name_prefix="statement")
         self.credentials = load_credentials(state_dir)
         bootstrap(self)

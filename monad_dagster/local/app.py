@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from monad_dagster.local import describing, login
+from monad_dagster.local import describing, faults_http, login
 from monad_dagster.local.account import Account
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import LoginError, StatementError
@@ -180,17 +180,22 @@ class Protocol:
         if not isinstance(sql, str):
             raise StatementError(390400, "08001", "sqlText is missing.")
         is_async = bool(body.get("asyncExec"))
+        request_id = request.query_params.get("requestId", "")
+        if self.account.faults.armed:
+            spoiled = faults_http.before(self.account, session, sql, request_id)
+            if spoiled is not None:
+                return spoiled
         query = self.account.queries.submit(
             session,
             sql,
-            request_id=request.query_params.get("requestId", ""),
+            request_id=request_id,
             bindings=body.get("bindings"),
             describe_only=bool(body.get("describeOnly")),
             parameters=body.get("parameters"),
             is_async=is_async,
         )
         if is_async:
-            return self._in_progress(query, IN_PROGRESS_ASYNC)
+            return await self._sent(query, self._in_progress(query, IN_PROGRESS_ASYNC))
         return await self._answer(query, request)
 
     @guarded
@@ -264,7 +269,14 @@ class Protocol:
     async def _answer(self, query: Query, request: Request) -> Response:
         if not await _wait(query, POLL_SECONDS):
             return self._in_progress(query, IN_PROGRESS)
-        return await asyncio.to_thread(self.respond, query, str(request.base_url))
+        answer = await asyncio.to_thread(self.respond, query, str(request.base_url))
+        return await self._sent(query, answer)
+
+    async def _sent(self, query: Query, answer: Response) -> Response:
+        """Return an answer, or what a fault makes of it."""
+        if not self.account.faults.armed:
+            return answer
+        return await faults_http.after(self.account, query, answer)
 
     def _in_progress(self, query: Query, code: str) -> Response:
         data = {

@@ -4,6 +4,7 @@ A PUT or GET statement hands out a token that opens one stage for reading or wri
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from monad_dagster.local import faults_disk
 from monad_dagster.local.errors import StatementError
 
 if TYPE_CHECKING:
@@ -81,15 +83,14 @@ class Blobs:
 
     def _locate(self, request: Request, *, write: bool) -> Path | None:
         """Return the file's place when the token opens its stage."""
-        parts = unquote(request.path_params["path"]).split("/")
-        if request.path_params["bucket"] != _BUCKET or len(parts) < 4:
+        stage, relative = _split(request)
+        if request.path_params["bucket"] != _BUCKET or not relative:
             return None
-        stage = (parts[0], parts[1], parts[2])
         token = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not self.account.extensions["blobs"].allows(token, stage, write=write):
             return None
         try:
-            return self.account.stages.resolve(*stage, "/".join(parts[3:]))
+            return self.account.stages.resolve(*stage, relative)
         except StatementError:
             return None
 
@@ -97,13 +98,21 @@ class Blobs:
         """Write the body beside its place and rename it there once complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".monad-{secrets.token_hex(8)}")
+        stage, _ = _split(request)
+        key = f"{'.'.join(stage)}/{secrets.token_hex(8)}"
         try:
             with partial.open("wb") as file:
                 async for piece in request.stream():
+                    if faults_disk.is_full(self.account.faults, key, stage):
+                        raise faults_disk.no_space(path.name)
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return Response("No space left on device", status_code=507)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 partial.unlink()
@@ -120,3 +129,10 @@ class Blobs:
         document = self.account.catalog.get_document("blobs", str(path))
         current = document and document["modified"] == path.stat().st_mtime_ns
         return dict(document["headers"]) if current else {}
+
+
+def _split(request: Request) -> tuple[tuple[str, str, str], str]:
+    """Return the stage, as (database, schema, name), and the path in it that a URL names."""
+    parts = unquote(request.path_params["path"]).split("/")
+    database, schema, name = (*parts, "", "")[:3]
+    return (database, schema, name), "/".join(parts[3:])

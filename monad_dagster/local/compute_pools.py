@@ -8,6 +8,7 @@ import datetime as dt
 import threading
 from typing import TYPE_CHECKING, Any
 
+from monad_dagster.local import faults_jobs
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.pool_states import PoolClock, PoolState, advance
 from monad_dagster.spcs.instance_families import InstanceFamily, load_instance_families
@@ -62,6 +63,8 @@ class ComputePools:
             if pool is None:
                 return PoolClock(PoolState.SUSPENDED, self.account.clock())
             before = _clock_of(pool)
+            if self.lacks_capacity(pool, before):
+                return before
             after = advance(
                 before,
                 self.account.clock(),
@@ -70,6 +73,11 @@ class ComputePools:
             )
             self._store(name, before, after)
             return after
+
+    def lacks_capacity(self, pool: CatalogObject, clock: PoolClock) -> bool:
+        """Tell whether a pool that starts gets no nodes."""
+        starting = clock.state is PoolState.STARTING
+        return starting and faults_jobs.lacks_capacity(self.account.faults, pool)
 
     def send(self, name: str, event: str) -> PoolClock:
         """Apply resume, suspend or resize to a pool."""

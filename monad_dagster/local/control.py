@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from monad_dagster.errors import LocalAccountError, problem
+from monad_dagster.local.faults_client import FaultControl
 from monad_dagster.local.runners.cleanup import kill_containers
+from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
 _STOP_SECONDS = 20.0
@@ -105,7 +107,11 @@ class LocalAccount:
             "state_dir": str(self.state_dir),
             "exists": self._is_ours(),
             **(
-                {key: facts[key] for key in ("pid", "host", "port", "started_at")}
+                {
+                    key: facts[key]
+                    for key in ("pid", "host", "port", "started_at", "stage_mounts")
+                    if key in facts
+                }
                 if running
                 else {}
             ),
@@ -129,6 +135,7 @@ class LocalAccount:
             )
         self.stop()
         kill_containers(self.state_dir)
+        release_all(self.state_dir)
         shutil.rmtree(self.state_dir, ignore_errors=True)
         shutil.rmtree(self.state_dir, ignore_errors=True)  # what an ending container just wrote
 
@@ -140,13 +147,7 @@ class LocalAccount:
         """
         facts = self._server()
         if facts is None or not self._is_locked():
-            raise LocalAccountError(
-                problem(
-                    f"The local account in {self.state_dir} is not running",
-                    "It has no server.json or nothing holds its lock",
-                    "Start it with `monad-dagster local start`",
-                )
-            )
+            raise self._not_running()
         users = json.loads((self.state_dir / "credentials.json").read_text())["users"]
         if user not in users:
             raise LocalAccountError(
@@ -170,6 +171,24 @@ class LocalAccount:
             "database": "MONAD_DB",
             "schema": "DATA_SCHEMA",
         }
+
+    @property
+    def faults(self) -> FaultControl:
+        """Set, list and clear faults of the running account."""
+        facts = self._server()
+        if facts is None or not self._is_locked():
+            raise self._not_running()
+        token = (self.state_dir / "control.token").read_text()
+        return FaultControl(facts["host"], facts["port"], token)
+
+    def _not_running(self) -> LocalAccountError:
+        return LocalAccountError(
+            problem(
+                f"The local account in {self.state_dir} is not running",
+                "It has no server.json or nothing holds its lock",
+                "Start it with `monad-dagster local start`",
+            )
+        )
 
     def _server(self) -> dict[str, Any] | None:
         try:

@@ -218,6 +218,8 @@ def _set_levels(session: "Session", scope: str, properties: dict[str, Any]) -> N
                 raise errors.invalid_value(properties[name], name)
             if name == "LOG_EVENT_LEVEL" and value not in {"INFO", "ERROR", "OFF", *_LEVELS}:
                 raise errors.invalid_value(properties[name], name)
+            if name == "METRIC_LEVEL" and value not in {"ALL", "NONE"}:
+                raise errors.invalid_value(properties[name], name)
             session.account.set_parameter(scope, name, value)
 
 

@@ -18,6 +18,7 @@ from monad_dagster.local import engine_errors, errors
 from monad_dagster.local.adjusting import adjusted
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
+from monad_dagster.local.variants import compare_as_text
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -315,7 +316,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = cursor._transform(adjusted(expression), params)
+            transformed = compare_as_text(cursor._transform(adjusted(expression), params))
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):

@@ -43,6 +43,8 @@ def _execute(
     type_id = statement_type_id(expression)
     plan = access.analyze(session, expression)
     plan.check()
+    if plan.computes and not statement.describe_only:
+        session.require_warehouse()
     plan.prepare_information_schema(prepared.tables)
     if isinstance(expression, exp.Query):
         access.name_columns(expression, prepared.names)

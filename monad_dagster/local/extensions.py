@@ -10,13 +10,16 @@ if TYPE_CHECKING:
 # Importing a module registers its handlers. `install(account)`, where present, may add routes,
 # hooks and `account.extensions` entries.
 MODULES = (
+    "monad_dagster.local.faults_http",
     "monad_dagster.local.functions",
     "monad_dagster.local.ddl",
     "monad_dagster.local.principals",
     "monad_dagster.local.context",
     "monad_dagster.local.grants",
+    "monad_dagster.local.show_grants",
     "monad_dagster.local.shows",
     "monad_dagster.local.stages",
+    "monad_dagster.local.directory_tables",
     "monad_dagster.local.blobs",
     "monad_dagster.local.file_formats",
     "monad_dagster.local.loading",

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, job_logs, job_views
+from monad_dagster.local import errors, faults_jobs, job_logs, job_views
 from monad_dagster.local.handlers import function, table_function, table_method
 from monad_dagster.local.job_model import ContainerState, InstanceState, Job
 from monad_dagster.local.job_services import newest_first
@@ -54,6 +54,7 @@ def get_service_logs(session: "Session", parsed: Statement, args: Arguments) -> 
         num_lines=None if num_lines is None else max(0, int(num_lines)),
         since=str(args.get(5, "SINCE_TIMESTAMP") or ""),
         include_timestamps=bool(args.get(6, "INCLUDE_TIMESTAMPS")),
+        max_bytes=faults_jobs.max_log_bytes(session.account.faults, job, job_logs.MAX_LOG_BYTES),
     )
 
 
@@ -168,18 +169,27 @@ def get_events(
     return table(columns, rows)
 
 
-@table_method("SPCS_GET_METRICS", note="no metrics are collected: always empty")
+@table_method(
+    "SPCS_GET_METRICS",
+    note="groups system, system_limits and status; network and storage are empty",
+)
 def get_metrics(
     session: "Session", parsed: Statement, name: ObjectName, args: Arguments
 ) -> ResultSet:
-    """Return no rows: the local account collects no metrics."""
-    _rows(session, name, args, "METRIC")
+    """Return the platform metrics that the specification asked for."""
     columns = [
         timestamp_ntz("TIMESTAMP"), text("METRIC_NAME"), text("VALUE"), text("UNIT"),
         number("INSTANCE_ID"), text("CONTAINER_NAME"), variant("RESOURCE"), variant("RECORD"),
         variant("RECORD_ATTRIBUTES"),
     ]  # fmt: skip
-    return table(columns, [])
+    rows = []
+    for row in _rows(session, name, args, "METRIC"):
+        metric = (row.record or {})["metric"]
+        rows.append(
+            (row.at, metric["name"], str(row.value), metric["unit"], row.instance, row.container,
+             row.resource, row.record, row.attributes)
+        )  # fmt: skip
+    return table(columns, rows)
 
 
 def _rows(session: "Session", name: ObjectName, args: Arguments, record_type: str) -> list[Any]:
@@ -187,7 +197,9 @@ def _rows(session: "Session", name: ObjectName, args: Arguments, record_type: st
     now = session.now()
     start = time_argument(session, args.get(0, "START_TIME"), now - dt.timedelta(days=1))
     end = time_argument(session, args.get(1, "END_TIME"), now + dt.timedelta(seconds=1))
-    return session.account.extensions["events"].rows(job.id, record_type, start, end)
+    rows = session.account.extensions["events"].rows(job.id, record_type, start, end)
+    newest = faults_jobs.newest_event_ns(session.account, job)
+    return rows if newest is None else [row for row in rows if row.at_ns <= newest]
 
 
 def _text(value: Any) -> str:

@@ -9,10 +9,13 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from monad_dagster.local.faults_jobs import note_full_disks
 from monad_dagster.local.image_rootfs import Image, ImageCache
 from monad_dagster.local.job_model import InstanceState, Job, StageMount
+from monad_dagster.local.runners import stage_mount
 from monad_dagster.local.runners.base import Mount, Runner, RunningContainer, RunRequest
 from monad_dagster.local.runners.layout import gpu_devices
+from monad_dagster.local.runners.stage_mount import StageMounts
 from monad_dagster.local.runners.supervise import rfc3339
 from monad_dagster.local.spec import TOKEN_PATH, Container, ServiceSpec, Volume
 
@@ -53,6 +56,7 @@ class Launcher:
         if found is not None:
             return found
         run_dir.mkdir(parents=True, exist_ok=True)
+        note_full_disks(self.account, job, run_dir)
         if container.gpus and not gpu_devices():
             self._notice(run_dir, CPU_NOTICE)
         request = RunRequest(
@@ -69,7 +73,20 @@ class Launcher:
             cpu_limit=container.limit_cpu,
             memory_limit_bytes=container.limit_memory,
         )
-        return self.runner.start(request)
+        mounts: StageMounts | None = self.account.extensions.get("stage_mounts")
+        if mounts is None:
+            return self.runner.start(request)
+        # A runner that gives containers a user of their own has no `maps_user`, or False.
+        request = mounts.prepare(request, own=getattr(self.runner, "maps_user", False))
+        try:
+            return self.runner.start(request)
+        except BaseException:
+            stage_mount.release(run_dir)
+            raise
+
+    def ended(self, job: Job, instance: InstanceState, container: str) -> None:
+        """Take away what an ended container had mounted."""
+        stage_mount.release(self.run_dir(job, instance, container))
 
     def attach(self, job: Job, instance: InstanceState, container: str) -> RunningContainer | None:
         """Return a container that was started before."""
@@ -125,7 +142,7 @@ class Launcher:
     def _stage(self, stage: StageMount, volume: Volume, target: str) -> Mount:
         source = self.account.stages.resolve(stage.database, stage.schema, stage.stage, stage.path)
         source.mkdir(parents=True, exist_ok=True)
-        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid)
+        return Mount(target, source, stage.read_only, uid=volume.uid, gid=volume.gid, stage=True)
 
     def _write_token(self, job: Job, instance: InstanceState, container: Container) -> Path:
         folder = self.root / job.id / str(instance.index) / "session" / container.name

@@ -38,6 +38,7 @@ class InstanceState:
     launched: bool = False
     status: str = "PENDING"
     started_at: float | None = None
+    lost: bool = False  # the node is being taken away or is gone
 
     @property
     def is_over(self) -> bool:

@@ -11,15 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import job_states
 from monad_dagster.local.compute_pools import pools_of
+from monad_dagster.local.event_store import EventRow
+from monad_dagster.local.faults_jobs import JobFaults, cannot_pull, newest_event_ns
 from monad_dagster.local.image_rootfs import ImageRootfsError
 from monad_dagster.local.image_store import ImageStoreError
 from monad_dagster.local.job_events import PlatformEvents, resource_attributes
 from monad_dagster.local.job_launch import Launcher
 from monad_dagster.local.job_logs import log_rows, read_new
+from monad_dagster.local.job_metrics import PlatformMetrics
 from monad_dagster.local.job_model import RETENTION, ContainerState, InstanceState, Job
 from monad_dagster.local.job_nodes import free_node
 from monad_dagster.local.pool_states import PoolState
@@ -46,6 +50,8 @@ class JobServices:
         self.account = account
         self.launcher = launcher
         self.events = PlatformEvents(account)
+        self.metrics = PlatformMetrics(account)
+        self._faults = JobFaults(self)
         self.changed = threading.Condition(pools_of(account).lock)
         self.jobs: dict[str, Job] = {}
         self._specs: dict[str, ServiceSpec] = {}
@@ -200,11 +206,33 @@ class JobServices:
         """Take a pool's nodes away as maintenance does: what runs there fails."""
         with self.changed:
             for job, instance in self.placed(pool):
-                for container in instance.containers:
-                    running = self._running.get((job.id, instance.index, container.name))
-                    if running is not None:
-                        running.kill()
-                job.logs_gone = True
+                self.lose_node(job, instance, graceful=False)
+
+    def lose_node(self, job: Job, instance: InstanceState, *, graceful: bool) -> None:
+        """Take an instance's node away; everything on it fails, local logs go with it."""
+        with self.changed:
+            for owner, other in self.placed(job.pool):
+                if other.node == instance.node and not other.lost:
+                    other.lost = True
+                    self._save(owner)
+                    self._stop_containers(owner, other, graceful=graceful)
+
+    def fail_internally(self, job: Job) -> None:
+        """End a job service as INTERNAL_ERROR."""
+        with self.changed:
+            self._set_status(job, "INTERNAL_ERROR")
+            self._terminate(job)
+
+    def kill_for_memory(self, job: Job, instance: InstanceState, victim: ContainerState) -> None:
+        """End a container as the kernel does when it uses more memory than it may."""
+        with self.changed:
+            running = self._running.get((job.id, instance.index, victim.name))
+            if running is None:
+                return
+            self._ship_logs(job, instance, victim, running)
+            running.kill()
+            victim.exit_code = 137
+            self._set_container(job, instance, victim, "FAILED", job_states.OUT_OF_MEMORY)
 
     # --- the controller
 
@@ -227,9 +255,7 @@ class JobServices:
                     self._advance(job)
             except Exception:
                 logger.exception("job service %s cannot be advanced", job.fqn)
-                with self.changed:
-                    self._set_status(job, "INTERNAL_ERROR")
-                    self._terminate(job)
+                self.fail_internally(job)
         for pool in self.account.catalog.list_objects("COMPUTE POOL"):
             pools_of(self.account).refresh(pool.name)
         self._export_events()
@@ -241,6 +267,8 @@ class JobServices:
     def _advance(self, job: Job) -> None:
         if job.deleted_at is None and self._is_orphaned(job):
             self.drop(job)
+        if self.account.faults.armed or self._faults.applied:
+            self._faults.apply(job)
         for instance in job.instances:
             self._follow(job, instance)
             if not instance.launched and not job.cancelling and not job.is_terminal:
@@ -268,6 +296,9 @@ class JobServices:
                 self._set_messages(job, instance, message)
                 return
             self._save(job)
+        if cannot_pull(self.account.faults, job, instance):
+            self._set_messages(job, instance, job_states.PULL_FAILED)
+            return
         self._launching.add(key)
         self._starters.submit(self._launch, job, instance)
 
@@ -339,19 +370,31 @@ class JobServices:
                 continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
+                # First: what was closed is on the stage when the job service is seen as over.
+                self.launcher.ended(job, instance, container.name)
                 container.exit_code = end.exit_code
+                is_lost = end.lost or instance.lost
                 message = job_states.exit_message(
-                    end.exit_code, oom=end.oom, start_error=end.start_error, lost=end.lost
+                    end.exit_code, oom=end.oom, start_error=end.start_error, lost=is_lost
                 )
-                if end.lost:
-                    job.logs_gone = True
-                status = "DONE" if end.exit_code == 0 else "FAILED"
+                job.logs_gone = job.logs_gone or is_lost
+                status = "DONE" if end.exit_code == 0 and not is_lost else "FAILED"
                 self._set_container(job, instance, container, status, message)
-        status = instance.aggregate(terminating=job.cancelling)
+        self._measure(job, instance)
+        status = instance.aggregate(terminating=job.cancelling or instance.lost)
         if instance.launched and status != instance.status:
             instance.status = status
             self._save(job)
             self.events.instance(job, instance)
+
+    def _measure(self, job: Job, instance: InstanceState) -> None:
+        """Let the metrics that are due be collected; slow runners must not hold up the controller."""
+        spec = self.spec(job)
+        for container in instance.containers:
+            if self.metrics.is_due(job, instance, container, spec):
+                running = self._running.get((job.id, instance.index, container.name))
+                arguments = (job, instance, replace(container), spec, running)
+                self._starters.submit(self.metrics.collect, *arguments)
 
     def _mourn(self, job: Job, instance: InstanceState, container: ContainerState) -> None:
         """Fail a container that was started and whose directory is gone."""
@@ -389,16 +432,20 @@ class JobServices:
 
     def _terminate(self, job: Job) -> None:
         for instance in job.instances:
-            for container in instance.containers:
-                running = self._running.get((job.id, instance.index, container.name))
-                if running is not None and container.status not in job_states.ENDED_CONTAINERS:
-                    running.terminate()
+            self._stop_containers(job, instance, graceful=True)
+
+    def _stop_containers(self, job: Job, instance: InstanceState, *, graceful: bool) -> None:
+        for container in instance.containers:
+            running = self._running.get((job.id, instance.index, container.name))
+            if running is not None and container.status not in job_states.ENDED_CONTAINERS:
+                running.terminate() if graceful else running.kill()
 
     def _finish(self, job: Job) -> None:
         self.account.tokens.revoke_job_tokens(job.fqn)
         for instance in job.instances:
             for container in instance.containers:
                 self._running.pop((job.id, instance.index, container.name), None)
+                self.metrics.forget(job, instance, container)
             for name in ("volumes", "session"):
                 folder = self.launcher.root / job.id / str(instance.index) / name
                 shutil.rmtree(folder, ignore_errors=True)
@@ -445,9 +492,20 @@ class JobServices:
     def _export_events(self) -> None:
         """Hand new rows to the SQL engine's event table."""
         store = self.account.extensions["events"]
-        while rows := store.unexported():
+        while rows := self._visible(store.unexported()):
             self.account.engine.append_events([row.as_event_table_row() for row in rows])
             store.mark_exported(rows[-1].id)
+
+    def _visible(self, rows: list[EventRow]) -> list[EventRow]:
+        """Return the rows before the first one that a fault still holds back."""
+        if not self.account.faults.armed:
+            return rows
+        for index, row in enumerate(rows):
+            job = self.jobs.get(row.job)
+            newest = newest_event_ns(self.account, job) if job else None
+            if newest is not None and row.at_ns > newest:
+                return rows[:index]
+        return rows
 
     # --- forgetting
 

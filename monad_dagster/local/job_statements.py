@@ -97,6 +97,8 @@ def _visible(session: "Session", options: ShowOptions) -> list[Job]:
     objects = session.visible(KIND, options.database, options.schema)
     ids = {found.properties.get("JOB") for found in objects}
     jobs = [job for job in jobs_of(session).existing() if job.id in ids]
+    if options.types and not options.types & {"JOB", "USER", "ALL"}:
+        jobs = []
     if options.extra:
         pool = session.lookup("COMPUTE POOL", options.extra["COMPUTE POOL"]).name
         jobs = [job for job in jobs if job.pool == pool]

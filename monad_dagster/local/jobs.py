@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import (
     job_functions,  # noqa: F401 - registers its handlers
@@ -12,8 +12,10 @@ from monad_dagster.local import (
 from monad_dagster.local.event_store import EventStore
 from monad_dagster.local.image_rootfs import ImageCache
 from monad_dagster.local.job_launch import Launcher
+from monad_dagster.local.job_metrics import INTERVAL_SECONDS
 from monad_dagster.local.job_services import JobServices
 from monad_dagster.local.runners.process import ProcessRunner
+from monad_dagster.local.runners.stage_mount import StageMounts
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -25,19 +27,30 @@ logger = logging.getLogger("monad_dagster.local")
 def install(account: "Account") -> None:
     """Give the account its job services; the runner is probed by running a container.
 
-    DIR/runner.json with {"level": "plain"} asks for one isolation level.
+    DIR/runner.json with {"level": "plain"} asks for one isolation level, with {"stage_mounts":
+    "off"} (or "strict") for the rules of stage volumes. DIR/event_table.json with
+    {"delay_seconds": 120, "metric_seconds": 10} lets logs, events and metrics arrive late, as they
+    do on Snowflake, and says how often containers are measured.
     """
-    runner = ProcessRunner(account.state_dir, _wanted_level(account.state_dir / "runner.json"))
-    logger.warning("Job services run with the %s.", runner.describe())
+    wanted = _read(account.state_dir / "runner.json")
+    settings = _read(account.state_dir / "event_table.json")
+    mounts = StageMounts(account.state_dir, wanted.get("stage_mounts"))
+    runner = ProcessRunner(account.state_dir, wanted.get("level"))
+    logger.warning("Job services run with the %s; %s.", runner.describe(), mounts.describe())
     images = ImageCache(account.extensions["images"], account.state_dir / "images")
-    account.extensions["events"] = EventStore(account.state_dir / "events.sqlite")
+    account.extensions["events"] = EventStore(
+        account.state_dir / "events.sqlite", account.clock,
+        settings.get("delay_seconds", 0.0),
+    )  # fmt: skip
     jobs = JobServices(account, Launcher(account, runner, images))
+    jobs.metrics.interval_seconds = settings.get("metric_seconds", INTERVAL_SECONDS)
     account.extensions["jobs"] = jobs
     account.extensions["runner"] = runner
+    account.extensions["stage_mounts"] = mounts
     account.on_open(jobs.open)
     account.on_close(account.extensions["events"].close)
     account.on_close(jobs.close)
 
 
-def _wanted_level(path: Path) -> str | None:
-    return json.loads(path.read_text()).get("level") if path.exists() else None
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.compute_pools import KIND, pools_of
+from monad_dagster.local.faults_jobs import CAPACITY_ERROR
 from monad_dagster.local.handlers import function, statement
 from monad_dagster.local.pool_states import PoolState
 from monad_dagster.local.quantities import format_flag
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
-from monad_dagster.local.show_options import parse_show
-from monad_dagster.local.statements import Arguments, ObjectName, Statement, parse_name
+from monad_dagster.local.show_options import WORKLOAD_TYPES, parse_show
+from monad_dagster.local.statements import Arguments, Cursor, ObjectName, Statement, parse_name
 from monad_dagster.spcs.instance_families import InstanceFamily
 
 if TYPE_CHECKING:
@@ -112,14 +113,27 @@ def alter_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
         return done
     pool = session.lookup(KIND, name, "OPERATE")
     if action == "STOP ALL":
-        if cursor.accept("OF TYPE"):
-            raise errors.unsupported("STOP ALL OF TYPE")
-        cursor.expect_end()
-        session.account.extensions["jobs"].stop_all(pool.name)
+        types = _workload_types(cursor)
+        if "JOB" in types:
+            session.account.extensions["jobs"].stop_all(pool.name)
         return done
     cursor.expect_end()
     pools_of(session.account).send(pool.name, action.lower())
     return done
+
+
+def _workload_types(cursor: Cursor) -> set[str]:
+    """Read [OF TYPE type, ...]; all the account runs are job services."""
+    if not cursor.accept("OF TYPE"):
+        cursor.expect_end()
+        return {"JOB"}
+    types = {cursor.identifier().upper()}
+    while cursor.accept_op(","):
+        types.add(cursor.identifier().upper())
+    cursor.expect_end()
+    for name in types - WORKLOAD_TYPES:
+        raise errors.invalid_value(name, "TYPE")
+    return types | ({"JOB"} if "ALL" in types or "USER" in types else set())
 
 
 def _alter_properties(
@@ -201,7 +215,9 @@ def describe_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
     ]  # fmt: skip
     row = _row(session, pool)
     group = pool.properties.get("PLACEMENT_GROUP")
-    return table(columns, [(*row, None, "", status_message(session.account, pool), group)])
+    message = status_message(session.account, pool)
+    code = CAPACITY_ERROR if message.endswith(_NO_CAPACITY) else ""
+    return table(columns, [(*row, None, code, message, group)])
 
 
 def _row(session: "Session", pool: CatalogObject) -> tuple[Any, ...]:
@@ -225,13 +241,19 @@ def _stamp(seconds: float | None) -> dt.datetime | None:
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
+_NO_CAPACITY = " We have observed CAPACITY_ERROR."
+
+
 def status_message(account: "Account", pool: CatalogObject) -> str:
     """Return what DESCRIBE COMPUTE POOL says about the state."""
     pools = pools_of(account)
     clock = pools.refresh(pool.name)
     active, _, _ = pools.num_nodes(pool, clock)
     if clock.state is PoolState.STARTING:
-        return "Compute pool is starting for last 0 minutes"
+        minutes = int((account.clock() - clock.since).total_seconds() // 60)
+        unit = "minute" if minutes == 1 else "minutes"
+        message = f"Compute pool is starting for last {minutes} {unit}"
+        return f"{message}.{_NO_CAPACITY}" if pools.lacks_capacity(pool, clock) else message
     if clock.state is PoolState.SUSPENDED:
         return "Compute pool is suspended"
     if active >= int(pool.properties["MAX_NODES"]):

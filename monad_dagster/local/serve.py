@@ -129,6 +129,7 @@ def _announce(server: Any, account: Any, args: argparse.Namespace, host: str, po
         "port": port,
         "protocol": "https" if args.tls_cert else "http",
         "account": account.name,
+        "stage_mounts": account.extensions["stage_mounts"].describe(),
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
     }
     path = args.state_dir / SERVER_FILE

@@ -184,6 +184,12 @@ class Session:
             raise errors.insufficient_privileges("schema", quote_identifier(schema))
         return found
 
+    def require_warehouse(self) -> None:
+        """Refuse what needs computing unless the current warehouse may be used."""
+        found = self.catalog.get("WAREHOUSE", self.warehouse) if self.warehouse else None
+        if found is None or not self.has_privilege(found, "USAGE"):
+            raise errors.no_warehouse()
+
     def has_account_privilege(self, *privileges: str) -> bool:
         """Tell whether the role holds a privilege on the account, such as CREATE DATABASE."""
         held = self.catalog.privileges(self.role, "ACCOUNT", self.account.name)

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, transfer
+from monad_dagster.local import directory_tables, errors, faults_disk, transfer
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.handlers import statement
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
@@ -54,6 +54,8 @@ def create_stage(session: "Session", statement: Statement) -> ResultSet:
         facts["TEMPORARY"] = True
     session.create_object("STAGE", name, replace=replace, properties=facts)
     session.account.stages.directory(database, schema, last)
+    if facts["DIRECTORY"]:
+        directory_tables.refresh(session, ObjectName((database, schema, last)))
     if temporary:
         session.temporary.add(("STAGE", database, schema, last))
     return status(f"Stage area {last} successfully created.")
@@ -78,7 +80,8 @@ def alter_stage(session: "Session", statement: Statement) -> ResultSet:
         return status("Statement executed successfully.")
     found = session.lookup("STAGE", name, "WRITE")
     if cursor.accept("REFRESH"):
-        return status("Statement executed successfully.")
+        subpath = cursor.properties("SUBPATH", kind="STAGE").get("SUBPATH", "")
+        return directory_tables.refresh(session, name, str(subpath))
     cursor.expect("SET")
     properties = cursor.properties("COMMENT", "DIRECTORY", "FILE_FORMAT", kind="STAGE")
     session.require_ownership("STAGE", name)
@@ -271,6 +274,10 @@ def copy_files(session: "Session", statement: Statement) -> ResultSet:
             continue
         destination = f"{target.path.rstrip('/')}/{relative}".lstrip("/")
         path = session.account.stages.resolve(into.database, into.schema, into.name, destination)
+        faults_disk.check_room(
+            session.account.faults, statement.query_id, (into.database, into.schema, into.name),
+            statement.text,
+        )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".monad-{path.name}")
         shutil.copyfile(file.location, partial)

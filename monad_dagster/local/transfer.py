@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monad_dagster.local import faults_disk
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.stage_store import StagedFile
 from monad_dagster.local.statements import Statement
@@ -40,6 +41,13 @@ def upload(
     sources = [source]
     if not overwrite and _major(session.client_version) < _BLOB_MAJOR:
         sources, target = _without_staged(session, source, target, options)
+    info = _stage_info(session, found, target, write=True)
+    stage = (found.database, found.schema, found.name)
+    if info["locationType"] == "LOCAL_FS" and faults_disk.is_full(
+        session.account.faults, statement.query_id, stage, statement=statement.text,
+        user=session.user,
+    ):  # fmt: skip
+        info["location"] = str(session.account.extensions["full_disk"].path())
     return {
         "command": "UPLOAD",
         "operation": "Node",
@@ -49,7 +57,7 @@ def upload(
         "autoCompress": _flag(options.get("AUTO_COMPRESS"), True),
         "overwrite": overwrite,
         "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
-        "stageInfo": _stage_info(session, found, target, write=True),
+        "stageInfo": info,
         "encryptionMaterial": None,
         "uploadInfo": None,
         "sqlText": statement.text,

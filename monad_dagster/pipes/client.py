@@ -62,8 +62,31 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
     drain_timeout_seconds: float = Field(
         default=120.0, ge=0, description="How long late messages are waited for after the end."
     )
-    max_queue_seconds: float | None = Field(default=None, description="Limit before RUNNING.")
-    max_runtime_seconds: float | None = Field(default=None, description="Limit after RUNNING.")
+    log_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long the event table is waited for when lines were missed on the node.",
+    )
+    max_queue_seconds: float | None = Field(
+        default=None, description="Limit before RUNNING, of each attempt; none waits for ever."
+    )
+    max_runtime_seconds: float | None = Field(
+        default=None, description="Limit after RUNNING; none waits for ever."
+    )
+    stall_seconds: float | None = Field(
+        default=900.0,
+        gt=0,
+        description="A silence of heartbeats, or a step that stays the same, for so long is warned "
+        "of; none never warns.",
+    )
+    cancel_stalled: bool = Field(
+        default=False, description="Whether such a job service is cancelled, and the step fails."
+    )
+    gang_timeout_seconds: float | None = Field(
+        default=900.0,
+        gt=0,
+        description="How long started replicas wait for the others before all are cancelled.",
+    )
     forward_termination: bool = Field(
         default=True, description="Whether a cancelled run cancels its job service."
     )
@@ -71,7 +94,9 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         default="auto", description="auto: cancel for a user, else detach; or cancel, or detach."
     )
     max_infrastructure_retries: int = Field(
-        default=2, ge=0, description="Further attempts after a failure of the platform."
+        default=2,
+        ge=0,
+        description="Further attempts after a failure of the platform, in one run.",
     )
     retry_delay_seconds: float = Field(default=30.0, ge=0, description="Before each of them.")
     observation_interval_seconds: float = Field(
@@ -82,6 +107,11 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
     )
     credits_per_hour: dict[str, float] = Field(
         default_factory=dict, description="Credit rates by instance family."
+    )
+    region_timezone: str | None = Field(
+        default=None,
+        description="Time zone of the account's region, for maintenance windows; known for common "
+        "regions.",
     )
 
     def run(  # type: ignore[override]
@@ -208,6 +238,11 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             max_infrastructure_retries=self.max_infrastructure_retries,
             retry_delay_seconds=self.retry_delay_seconds,
             observation_interval_seconds=self.observation_interval_seconds,
+            log_wait_seconds=self.log_wait_seconds,
+            stall_seconds=self.stall_seconds,
+            cancel_stalled=self.cancel_stalled,
+            gang_timeout_seconds=self.gang_timeout_seconds,
+            region_timezone=self.region_timezone,
             lineage_table=self._qualified(self.lineage_table) if self.lineage_table else None,
             credits_per_hour=dict(self.credits_per_hour),
         )

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from dagster import (
     AssetExecutionContext,
     AssetKey,
+    AssetObservation,
+    AssetRecordsFilter,
     DagsterExecutionInterruptedError,
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    Failure,
     OpExecutionContext,
+    RetryRequested,
 )
 from dagster._core.definitions.metadata.metadata_set import NamespacedMetadataSet
 from dagster._core.execution.stats import StepEventStatus
@@ -24,25 +28,43 @@ from dagster._core.pipes.reattach import (
     record_external_launch,
     record_external_reattach,
 )
-from dagster._core.storage.tags import ASSET_RESUME_RETRY_TAG, RESUME_RETRY_TAG
+from dagster._core.storage.tags import (
+    ASSET_RESUME_RETRY_TAG,
+    AUTO_MATERIALIZE_TAG,
+    AUTOMATION_CONDITION_TAG,
+    RESUME_RETRY_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+)
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 ExecutionContext = OpExecutionContext | AssetExecutionContext
 INTERRUPTS = (DagsterExecutionInterruptedError, KeyboardInterrupt)
+# What a step raises on purpose.
+VERDICTS = (Failure, RetryRequested)
+# Dagster's run retries look at this tag; it is the only layer that `allow_retries` does not reach.
+NO_RUN_RETRY_TAG = RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 
 __all__ = [
     "INTERRUPTS",
+    "NO_RUN_RETRY_TAG",
+    "VERDICTS",
+    "DagsterExecutionInterruptedError",
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
     "deferred_interrupts",
     "deployment_id",
+    "forbid_run_retry",
     "forget_input_version",
     "latest_handle_in_run",
+    "latest_observation",
+    "launched_by_automation",
     "partition_key_of",
     "record_external_launch",
     "record_external_reattach",
+    "report_canceling",
     "report_to_run",
+    "run_has_been_ended",
     "run_is_cancelling",
     "selected_assets",
     "step_key_of",
@@ -91,6 +113,32 @@ def latest_handle_in_run(
     return _latest_handle_in_run(instance, run_id, step_key, client_name)
 
 
+def launched_by_automation(run: DagsterRun) -> bool:
+    """Whether an automation condition asked for the run, and no person did."""
+    return any(
+        run.tags.get(tag) == "true" for tag in (AUTOMATION_CONDITION_TAG, AUTO_MATERIALIZE_TAG)
+    )
+
+
+def latest_observation(
+    instance: DagsterInstance, key: AssetKey, partition: str | None
+) -> AssetObservation | None:
+    """Return the newest observation of an asset's partition that is newer than its output."""
+    found = instance.fetch_observations(
+        AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None),
+        limit=1,
+    ).records
+    if not found:
+        return None
+    made = instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None),
+        limit=1,
+    ).records
+    if made and made[0].storage_id > found[0].storage_id:
+        return None
+    return found[0].asset_observation
+
+
 def tagged_as_retry(run: DagsterRun) -> bool:
     """Whether Dagster says the run retries its parent from failure."""
     return any(run.tags.get(tag) == "true" for tag in (RESUME_RETRY_TAG, ASSET_RESUME_RETRY_TAG))
@@ -116,6 +164,31 @@ def run_is_cancelling(context: ExecutionContext) -> bool:
         DagsterRunStatus.CANCELING,
         DagsterRunStatus.CANCELED,
     )
+
+
+def run_has_been_ended(context: ExecutionContext) -> bool:
+    """Whether somebody has ended the run, or declared it lost, without this process being told."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status in (
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.CANCELED,
+        DagsterRunStatus.FAILURE,
+    )
+
+
+def forbid_run_retry(context: ExecutionContext) -> None:
+    """Keep automatic run retries away from the failure of a step of this run."""
+    context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
+
+
+def report_canceling(context: ExecutionContext) -> None:
+    """Record that a user ended the run, which a terminal's Ctrl-C does not do by itself.
+
+    Without it Dagster would call the run failed, and a RetryPolicy would start the step again.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.status is DagsterRunStatus.STARTED:
+        context.instance.report_run_canceling(run)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from email.utils import parsedate_to_datetime
 from monad_dagster.pipes.launch import RUNS_DIRECTORY
 from monad_dagster.pipes.messages import MESSAGES_DIRECTORY
 from monad_dagster.pipes.naming import attempt_name
-from monad_dagster.pipes.orphans import RUN_ID_LABEL, KnownRuns
+from monad_dagster.pipes.orphans import KnownRuns
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import JobServiceDescription
+from monad_dagster.spcs.job_service import RUN_ID_LABEL, JobServiceDescription
 from monad_dagster.spcs.stage import StageFile
 
 

@@ -66,7 +66,7 @@ def handle_interrupt(
     forward_termination: bool,
     clock: Clock,
 ) -> str:
-    """Cancel the job service or leave it running, and say which; never raises an interrupt.
+    """Cancel the job service or leave it running, and say which; call with interrupts deferred.
 
     Returns:
         The last status seen, or `detached`.
@@ -78,17 +78,12 @@ def handle_interrupt(
         at_terminal=is_terminal_session(),
     )
     if not cancel:
-        context.log.warning(
-            f"Interrupted: job service {name} keeps running and a retry will find it. "
-            f"To end it by hand: {sql.cancel_job_service(name)}"
-        )
+        warn_of_detachment(context, name)
         return "detached"
+    compat.report_canceling(context)
     context.log.info(f"Cancelling job service {name}.")
     try:
-        with compat.deferred_interrupts():
-            status = cancel_and_wait(services, name, clock=clock, log=context.log.info)
-    except compat.INTERRUPTS:
-        status = "CANCELLING"
+        status = cancel_and_wait(services, name, clock=clock, log=context.log.info)
     except SnowflakeError as error:
         context.log.error(
             f"Job service {name} was not cancelled: {error} "
@@ -96,6 +91,14 @@ def handle_interrupt(
         )
         status = "unknown"
     return status
+
+
+def warn_of_detachment(context: compat.ExecutionContext, name: QualifiedName) -> None:
+    """Say that a job service goes on without this run, and how to end it by hand."""
+    context.log.warning(
+        f"Detached: job service {name} keeps running and a retry will find it. "
+        f"To end it by hand: {sql.cancel_job_service(name)}; or monad-dagster cancel {name.name}"
+    )
 
 
 def cancel_and_wait(

@@ -6,10 +6,11 @@ went.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from dagster import (
+    DagsterExecutionInterruptedError,
+    Failure,
     MaterializeResult,
     PipesClientCompletedInvocation,
     PipesSession,
@@ -17,38 +18,39 @@ from dagster import (
 )
 
 from monad_dagster.errors import (
+    ConnectionFailedError,
     JobServiceTimeoutError,
     MonadDagsterError,
 )
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.context import StageContextInjector
-from monad_dagster.pipes.failures import (
-    Failure,
-    FailureClass,
-    classify,
-    pending_failure,
-)
-from monad_dagster.pipes.interrupts import cancel_and_wait, handle_interrupt
+from monad_dagster.pipes.ending import Ending
+from monad_dagster.pipes.failures import GivenUp, classify
+from monad_dagster.pipes.interrupts import handle_interrupt, warn_of_detachment
 from monad_dagster.pipes.launch import InvocationSettings, LaunchRequest
 from monad_dagster.pipes.ledger import Attempt, LaunchLedger, Plan
 from monad_dagster.pipes.logs import LogFollower
 from monad_dagster.pipes.messages import StageMessageReader
 from monad_dagster.pipes.observations import MetricsObserver
-from monad_dagster.pipes.records import resolve_image_digest, write_lineage
-from monad_dagster.pipes.wait import JobServiceWaiter, Progress, Watch
+from monad_dagster.pipes.preparation import (
+    launch_warnings,
+    newest_manifest,
+    refuse_repeated_failure,
+    resolve_image_digest,
+)
+from monad_dagster.pipes.records import write_lineage
+from monad_dagster.pipes.supervision import Supervisor
+from monad_dagster.pipes.wait import JobServiceWaiter, Watch
 from monad_dagster.spcs.compute_pool import describe_compute_pool, family_of
 from monad_dagster.spcs.connection import Session
-from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.job_service import (
-    ContainerState,
     JobOptions,
     JobServiceDescription,
     JobServices,
-    JobServiceStatus,
+    Submission,
     containers_from_history,
 )
 from monad_dagster.spcs.spec import JobSpec
-from monad_dagster.spcs.spec_checks import require_valid
 from monad_dagster.spcs.stage import StageClient
 
 
@@ -71,6 +73,8 @@ class Invocation:
         self._services = JobServices(session)
         self._stage = StageClient(session)
         self._image_digest = image_digest
+        self._may_exist = False
+        self._waiting: JobServiceWaiter | None = None
         self._facts = outcome.Facts(
             compute_pool=settings.compute_pool, replicas=request.options.replicas
         )
@@ -79,31 +83,43 @@ class Invocation:
 
     def run(self, extras: Mapping[str, Any]) -> PipesClientCompletedInvocation:
         """Launch or reattach, wait, and return the results."""
-        pool = describe_compute_pool(self._session, self._settings.compute_pool)
-        self._family = family_of(self._session, pool)
-        self._facts.instance_family = pool.instance_family
+        self._refuse_a_cancelled_run()
+        self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
+        self._family = family_of(self._session, self._pool)
+        self._facts.instance_family = self._pool.instance_family
         ledger = LaunchLedger(self._context, self._services)
         plan = self._plan(ledger)
-        attempt = plan.attempt
-        spec = self._request.spec_for(attempt, self._family)
+        # From here on the job service may be there; whoever leaves has to say what becomes of it.
+        self._may_exist = plan.found is not None
+        try:
+            return self._run_planned(ledger, plan, extras)
+        except compat.INTERRUPTS:
+            # A terminal sends the signal to every process, and the executor forwards it once more.
+            with compat.deferred_interrupts():
+                self._interrupted(plan)
+            raise
+        except compat.VERDICTS:
+            raise
+        except Exception:
+            # Nobody asked for the end of the job service; say that it is still there.
+            if self._may_exist and not self._has_ended:
+                warn_of_detachment(self._context, plan.attempt.name)
+            raise
+
+    def _run_planned(
+        self, ledger: LaunchLedger, plan: Plan, extras: Mapping[str, Any]
+    ) -> PipesClientCompletedInvocation:
+        spec = self._request.spec_for(plan.attempt, self._family)
         if plan.found is None:
-            replicas = self._request.options.replicas or 1
-            self._facts.warnings = [
-                *require_valid(spec, self._family),
-                *pool.warnings(replicas=replicas),
-            ]
-            for warning in self._facts.warnings:
-                self._context.log.warning(warning)
-            self._image_digest = self._image_digest or resolve_image_digest(
-                self._session, spec.main.image
-            )
+            self._check_launch(spec)
         else:
             self._image_digest = self._image_digest or plan.extras.get("image_digest")
         self._note_plan(plan, spec)
         with self._open_session(plan, extras) as session:
             self._follow(session, ledger, plan, spec)
-        self._facts.num_messages = self._reader.num_messages
-        results = session.get_results(implicit_materializations=False)
+        results = session.get_results(
+            implicit_materializations=not self._request.options.speaks_pipes
+        )
         write_lineage(
             self._context,
             self._session,
@@ -113,6 +129,37 @@ class Invocation:
             [r for r in results if isinstance(r, MaterializeResult)],
         )
         return PipesClientCompletedInvocation(session, metadata=dict(self._facts.metadata()))
+
+    def _refuse_a_cancelled_run(self) -> None:
+        """Launch nothing for a run that a user has cancelled.
+
+        A RetryPolicy makes Dagster turn an interrupt into a retry, and the in-process executor
+        would start the step, and another job service, again.
+        """
+        if self._context.retry_number and compat.run_is_cancelling(self._context):
+            raise Failure(
+                "The run is being cancelled; no further attempt is launched.", allow_retries=False
+            ) from DagsterExecutionInterruptedError()
+
+    def _check_launch(self, spec: JobSpec) -> None:
+        """Say what is wrong or unwise before anything is paid for."""
+        self._image_digest = self._image_digest or resolve_image_digest(
+            self._session, spec.main.image
+        )
+        refuse_repeated_failure(
+            self._context, self._request.fingerprint(self._family, self._image_digest)
+        )
+        self._facts.warnings = launch_warnings(
+            self._context,
+            self._session,
+            self._pool,
+            self._family,
+            spec,
+            self._request,
+            self._settings,
+        )
+        for warning in self._facts.warnings:
+            self._context.log.warning(warning)
 
     def _plan(self, ledger: LaunchLedger) -> Plan:
         context = self._context
@@ -131,14 +178,24 @@ class Invocation:
         return compat.step_key_of(self._context)
 
     def _may_resume(self, found: JobServiceDescription) -> bool:
-        """Whether a failed job service left something its successor can continue."""
+        """Whether a failed job service left a complete checkpoint that its successor continues."""
         if not self._request.options.resume_args:
             return False
         output_name = found.labels.get("output_name")
         directory = self._request.output_directory(str(output_name)) if output_name else None
-        if directory is None or not self._classify(found.status, found.name).retry:
+        if directory is None or not self._lost_to_the_platform(found):
             return False
-        return bool(self._stage.list(directory))
+        manifest = newest_manifest(self._stage.list(directory))
+        self._facts.resumed_from = str(manifest) if manifest else None
+        return manifest is not None
+
+    def _lost_to_the_platform(self, found: JobServiceDescription) -> bool:
+        containers = self._services.containers(found.name)
+        if not containers:
+            row = self._services.find_in_history(name=found.name)
+            containers = containers_from_history(row) if row else []
+        failure = classify(found.status, containers, own_containers=self._request.container_names)
+        return failure.retry
 
     def _note_plan(self, plan: Plan, spec: JobSpec) -> None:
         facts, attempt = self._facts, plan.attempt
@@ -146,10 +203,12 @@ class Invocation:
         facts.job_name = str(attempt.name)
         facts.attempt = attempt.number
         facts.resumed = attempt.resumed
+        facts.resumed_from = facts.resumed_from or plan.extras.get("resumed_from")
         facts.reattached = plan.found is not None
         facts.image_ref = spec.main.image
         facts.image_digest = self._image_digest
         facts.spec_sha256 = spec.sha256
+        facts.request_sha256 = self._request.fingerprint(self._family, self._image_digest)
         facts.spec_yaml = spec.to_yaml(redacted=True)
         facts.output_path = str(output) if output else None
         facts.run_directory = str(self._request.run_directory(attempt))
@@ -188,36 +247,79 @@ class Invocation:
     def _follow(
         self, session: PipesSession, ledger: LaunchLedger, plan: Plan, spec: JobSpec
     ) -> None:
-        name = plan.attempt.name
         self._logs = LogFollower(
             self._services,
-            name,
+            plan.attempt.name,
             containers=self._request.container_names,
             replicas=self._request.options.replicas or 1,
+            started=plan.found.created_on if plan.found else None,
         )
+        ending = self._ending(plan.attempt)
+        supervisor = self._supervisor(plan)
+        waiter = self._waiter(plan, supervisor, ending)
+        self._waiting = waiter
         try:
             if plan.found is None:
                 self._launch(session, ledger, plan.attempt, spec)
             else:
                 self._reattach(ledger, plan)
-            progress = self._waiter(plan).wait()
-        except compat.INTERRUPTS:
-            outcome_status = handle_interrupt(
-                self._context,
-                self._services,
-                name,
-                policy=self._settings.on_interrupt,
-                forward_termination=self._settings.forward_termination,
-                clock=self._settings.clock,
-            )
-            self._context.log.info(f"Job service {name} after the interrupt: {outcome_status}.")
-            raise
-        except (JobServiceTimeoutError, _Refused) as error:
-            self._give_up(name, plan.attempt, error)
-        else:
-            self._conclude(name, plan, progress)
+            try:
+                progress = waiter.wait()
+            except (JobServiceTimeoutError, GivenUp) as error:
+                ending.give_up(error, waiter.progress, supervisor.pool)
+            ending.conclude(progress)
         finally:
             self._logs.close()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._waiting is not None and self._waiting.progress.status.is_terminal
+
+    def _interrupted(self, plan: Plan) -> None:
+        name = plan.attempt.name
+        if not self._may_exist:
+            self._context.log.info("Interrupted before anything was launched.")
+            return
+        if self._has_ended:
+            self._context.log.info(
+                f"Interrupted after job service {name} had ended; a retry reads its results again."
+            )
+            return
+        status = handle_interrupt(
+            self._context,
+            self._services,
+            name,
+            policy=self._settings.on_interrupt,
+            forward_termination=self._settings.forward_termination,
+            clock=self._settings.clock,
+        )
+        self._context.log.info(f"Job service {name} after the interrupt: {status}.")
+
+    def _supervisor(self, plan: Plan) -> Supervisor:
+        return Supervisor(
+            self._context,
+            plan.attempt.name,
+            self._request,
+            self._settings,
+            facts=self._facts,
+            observer=self._observer,
+            image_digest=self._image_digest,
+            describe_pool=lambda: describe_compute_pool(self._session, self._settings.compute_pool),
+        )
+
+    def _ending(self, attempt: Attempt) -> Ending:
+        return Ending(
+            self._context,
+            attempt,
+            self._request,
+            self._settings,
+            services=self._services,
+            stage=self._stage,
+            facts=self._facts,
+            reader=self._reader,
+            observer=self._observer,
+            logs=self._logs,
+        )
 
     def _launch(
         self, session: PipesSession, ledger: LaunchLedger, attempt: Attempt, spec: JobSpec
@@ -233,6 +335,7 @@ class Invocation:
             "attempt": attempt.number,
             "output_name": attempt.output_name,
             "resumed": attempt.resumed,
+            "resumed_from": self._facts.resumed_from,
             "image_digest": self._image_digest,
         }
         options = JobOptions(
@@ -244,7 +347,7 @@ class Invocation:
         )
         # A signal between the accepted statement and its record waits until both are through.
         with compat.deferred_interrupts():
-            submission = self._services.submit(attempt.name, spec.with_env(variables), options)
+            submission = self._submit(attempt, spec.with_env(variables), options)
             self._facts.query_id = submission.query_id
             self._facts.reattached = submission.adopted
             ledger.record_launch(
@@ -263,6 +366,16 @@ class Invocation:
             f"{submission.query_id}) to compute pool {self._settings.compute_pool}."
         )
 
+    def _submit(self, attempt: Attempt, spec: JobSpec, options: JobOptions) -> Submission:
+        self._may_exist = True
+        try:
+            return self._services.submit(attempt.name, spec, options)
+        except ConnectionFailedError:
+            raise  # whether it was accepted is not known
+        except MonadDagsterError:
+            self._may_exist = False
+            raise
+
     def _reattach(self, ledger: LaunchLedger, plan: Plan) -> None:
         ledger.record_reattach(plan)
         status = plan.found.raw_status if plan.found else ""
@@ -271,7 +384,7 @@ class Invocation:
             "submitted."
         )
 
-    def _waiter(self, plan: Plan) -> JobServiceWaiter:
+    def _waiter(self, plan: Plan, supervisor: Supervisor, ending: Ending) -> JobServiceWaiter:
         created = plan.found.created_on if plan.found else None
         return JobServiceWaiter(
             self._services,
@@ -280,148 +393,12 @@ class Invocation:
             clock=self._settings.clock,
             log=self._context.log.info,
             warn=self._context.log.warning,
-            watches=(Watch(self._poll_messages), Watch(self._logs.poll)),
-            on_containers=self._check_containers,
+            watches=(
+                Watch(ending.poll_messages),
+                Watch(self._logs.poll),
+                *supervisor.watches(),
+            ),
+            on_containers=supervisor.look_at_containers,
             is_closed=lambda: self._reader.closed,
             submitted_at=created.timestamp() if created else None,
         )
-
-    def _poll_messages(self) -> int:
-        try:
-            return self._reader.poll()
-        except MonadDagsterError as error:
-            self._context.log.debug(f"Messages could not be read, trying again: {error}")
-            return 0
-
-    def _check_containers(self, status: JobServiceStatus, containers: list[ContainerState]) -> None:
-        own = [c for c in containers if c.container_name in self._request.container_names]
-        if status is JobServiceStatus.PENDING:
-            hopeless = pending_failure(own)
-            if hopeless is not None:
-                message = next((c.message for c in own if c.message), "")
-                raise _Refused(hopeless, message)
-        for container in own[:1]:
-            observed = container.image_digest.removeprefix("@")
-            self._facts.image_digest_observed = observed or self._facts.image_digest_observed
-            if observed and self._image_digest and observed != self._image_digest:
-                raise _Refused(
-                    FailureClass.IMAGE,
-                    f"digest {observed} runs, {self._image_digest} was asked for",
-                )
-
-    # --- after the end -------------------------------------------------------------------------
-
-    def _conclude(self, name: QualifiedName, plan: Plan, progress: Progress) -> None:
-        self._drain(progress)
-        self._logs.poll()
-        self._note_end(name, plan, progress)
-        if progress.status is not JobServiceStatus.DONE:
-            self._fail(plan.attempt, self._classify(progress.status, name, progress))
-        if self._reader.closed_with_exception:
-            self._fail(plan.attempt, Failure(FailureClass.USER_CODE, "DONE", 0, "script raised"))
-        missing = self._missing_results()
-        if missing:
-            self._fail(plan.attempt, Failure(FailureClass.RESULTS_INCOMPLETE, "DONE", 0, missing))
-
-    def _drain(self, progress: Progress) -> None:
-        """Take late messages: after success until `closed`, after a failure what is there."""
-        clock = self._settings.clock
-        succeeded = progress.status is JobServiceStatus.DONE
-        limit = self._settings.drain_timeout_seconds if succeeded else 0.0
-        deadline = clock.now() + limit
-        while True:
-            found = self._poll_messages()
-            if self._reader.closed or (not found and clock.now() >= deadline):
-                break
-            clock.sleep(min(1.0, self._settings.limits.poll_seconds))
-        self._observer.flush()
-
-    def _missing_results(self) -> str:
-        reader = self._reader
-        if not reader.closed:
-            return (
-                f"the script never said that it was through ({reader.num_messages} messages came)"
-            )
-        if reader.problems:
-            return "; ".join(reader.problems[:3])
-        if not self._request.options.require_materialization or not self._context.has_assets_def:
-            return ""
-        results = self._reader_results()
-        reported = {r.asset_key for r in results if isinstance(r, MaterializeResult)}
-        absent = sorted(
-            key.to_user_string() for key in self._context.selected_asset_keys - reported
-        )
-        return f"no materialization came for {', '.join(absent)}" if absent else ""
-
-    def _reader_results(self) -> list[Any]:
-        handler = self._reader.handler
-        return list(handler.get_reported_results()) if handler is not None else []
-
-    def _note_end(self, name: QualifiedName, plan: Plan, progress: Progress) -> None:
-        facts = self._facts
-        facts.status = progress.raw_status
-        containers = self._services.containers(name) or progress.containers
-        progress.containers = containers
-        own = [c for c in containers if c.container_name in self._request.container_names]
-        if own:
-            facts.exit_code = own[0].last_exit_code
-            facts.restart_count = own[0].restart_count
-            facts.image_digest_observed = (
-                own[0].image_digest.removeprefix("@") or facts.image_digest_observed
-            )
-        row = self._services.find_in_history(name=name) or {}
-        completed = row.get("completed_time")
-        progress.correct(
-            started=own[0].started_on if own else None,
-            completed=completed if isinstance(completed, datetime) else None,
-        )
-        facts.note_times(progress, self._settings.credits_per_hour)
-        archived = self._logs.archive(self._stage, self._request.run_directory(plan.attempt))
-        facts.log_path = str(archived) if archived else None
-
-    def _classify(
-        self, status: JobServiceStatus, name: QualifiedName, progress: Progress | None = None
-    ) -> Failure:
-        containers = progress.containers if progress else self._services.containers(name)
-        if not containers:
-            row = self._services.find_in_history(name=name)
-            containers = containers_from_history(row) if row else []
-        return classify(
-            status,
-            containers,
-            own_containers=self._request.container_names,
-            reported_exception=progress is not None and self._reader.closed_with_exception,
-        )
-
-    def _give_up(self, name: QualifiedName, attempt: Attempt, error: Exception) -> NoReturn:
-        """Cancel a job service that can no longer succeed, then fail."""
-        self._context.log.warning(f"Cancelling job service {name}: {error}")
-        status = cancel_and_wait(
-            self._services, name, clock=self._settings.clock, log=self._context.log.info
-        )
-        self._facts.status = status
-        if isinstance(error, _Refused):
-            failure = Failure(error.failure_class, status, None, error.observed)
-        else:
-            failure = Failure(FailureClass.CANCELLED, status, None, str(error))
-        self._fail(attempt, failure)
-
-    def _fail(self, attempt: Attempt, failure: Failure) -> NoReturn:
-        outcome.raise_failure(
-            self._context,
-            attempt,
-            failure,
-            facts=self._facts,
-            log_tail=tuple(self._logs.tail),
-            max_retries=self._settings.max_infrastructure_retries,
-            retry_delay_seconds=self._settings.retry_delay_seconds,
-        )
-
-
-class _Refused(Exception):
-    """Seen while waiting: the job service cannot succeed."""
-
-    def __init__(self, failure_class: FailureClass, observed: str) -> None:
-        super().__init__(observed)
-        self.failure_class = failure_class
-        self.observed = observed

@@ -1,5 +1,7 @@
 """What one call of the client wants to run, and the specification each attempt of it gets."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +42,7 @@ class LaunchOptions:
         max_queue_seconds: Longest time before RUNNING.
         max_runtime_seconds: Longest time after RUNNING.
         require_materialization: Whether every selected asset must be reported by the container.
+        speaks_pipes: Whether the container sends Pipes messages at all; without, DONE is success.
         lineage_details: Anything to note in the lineage table.
     """
 
@@ -52,6 +55,7 @@ class LaunchOptions:
     max_queue_seconds: float | None = None
     max_runtime_seconds: float | None = None
     require_materialization: bool = True
+    speaks_pipes: bool = True
     lineage_details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,6 +74,11 @@ class InvocationSettings:
     max_infrastructure_retries: int = 2
     retry_delay_seconds: float = 30.0
     observation_interval_seconds: float = 30.0
+    log_wait_seconds: float = 60.0
+    stall_seconds: float | None = 900.0
+    cancel_stalled: bool = False
+    gang_timeout_seconds: float | None = 900.0
+    region_timezone: str | None = None
     lineage_table: QualifiedName | None = None
     credits_per_hour: Mapping[str, float] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
@@ -173,6 +182,13 @@ class LaunchRequest:
             family=family,
         )
 
+    def fingerprint(self, family: InstanceFamily | None, image_digest: str | None) -> str:
+        """Hash what is asked for: the same for every attempt, another when an input changes."""
+        template = self.spec_for(_ANY_ATTEMPT, family).sha256
+        inputs = sorted((i.kind, i.name, i.version or "") for i in self.inputs)
+        text = json.dumps([template, image_digest, inputs, self.options.replicas])
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def launch_variables(self, attempt: Attempt) -> dict[str, str]:
         """Return the variables that differ from launch to launch."""
         # The directory in plain text, beside the encoded Pipes parameters: a runner that maps
@@ -188,6 +204,9 @@ class LaunchRequest:
         if output is not None:
             known["{output_path}"] = self.mounted(output)
         return known
+
+
+_ANY_ATTEMPT = Attempt(0, QualifiedName("ANY", "ANY", "ANY"), "any")
 
 
 def _fill(text: str, known: Mapping[str, str]) -> str:

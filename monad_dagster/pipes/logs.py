@@ -2,18 +2,22 @@
 
 The node serves at most the newest 100 KB and forgets everything when it is reclaimed. Lines are
 taken while the job service runs, by timestamp where that is answered and by overlap where it is
-not; a gap is marked, and filled from the persisted logs for the archive.
+not; a gap is marked, and filled for the archive from what the account persists: SPCS_GET_LOGS,
+then the event table.
 """
 
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from monad_dagster.errors import MonadDagsterError, SnowflakeError
+from monad_dagster.errors import ConnectionFailedError, MonadDagsterError, SnowflakeError
+from monad_dagster.pipes.log_tail import GAP, ContainerTail
+from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.stage import StageClient
@@ -21,62 +25,9 @@ from monad_dagster.spcs.stage import StageClient
 LOG_FILE = "log.txt"
 TAIL_LINES = 40
 MAX_LINES_PER_FETCH = 10_000
-GAP = "[lines missing here: more than the service keeps were written between two looks]"
+PERSISTED_POLL_SECONDS = 5.0
 
-
-@dataclass
-class ContainerTail:
-    """Picks the new lines out of repeated, overlapping answers of one container.
-
-    Attributes:
-        since: Timestamp of the newest line seen; "" before the first.
-        seen: The lines at that timestamp, which an inclusive answer repeats.
-    """
-
-    since: str = ""
-    seen: list[str] = field(default_factory=list)
-    previous: list[str] = field(default_factory=list)
-
-    def take_timestamped(self, text: str) -> list[str]:
-        """Return the new lines of an answer whose lines begin with a timestamp."""
-        lines = text.splitlines()
-        skipped = list(self.seen)
-        fresh: list[str] = []
-        for line in lines:
-            stamp, _, rest = line.partition(" ")
-            if stamp < self.since and _looks_like_timestamp(stamp):
-                continue
-            if stamp == self.since and line in skipped:
-                skipped.remove(line)
-                continue
-            if stamp > self.since and _looks_like_timestamp(stamp):
-                self.since, self.seen = stamp, []
-            self.seen.append(line)
-            fresh.append(rest if _looks_like_timestamp(stamp) else line)
-        return fresh
-
-    def take_tail(self, text: str) -> list[str]:
-        """Return the new lines of an answer without timestamps, by the longest overlap."""
-        lines = text.splitlines()
-        overlap = _overlap(self.previous, lines)
-        gap = bool(self.previous) and overlap == 0 and bool(lines)
-        fresh = lines[overlap:]
-        if lines:
-            self.previous = lines
-        return [GAP, *fresh] if gap else fresh
-
-
-def _looks_like_timestamp(word: str) -> bool:
-    return len(word) >= 20 and word[4:5] == "-" and word[10:11] == "T"
-
-
-def _overlap(previous: list[str], current: list[str]) -> int:
-    """Return how many lines at the start of *current* are the end of *previous*."""
-    limit = min(len(previous), len(current))
-    for length in range(limit, 0, -1):
-        if previous[-length:] == current[:length]:
-            return length
-    return 0
+Source = tuple[int, str]
 
 
 class LogFollower:
@@ -89,6 +40,7 @@ class LogFollower:
         *,
         containers: Iterable[str],
         replicas: int = 1,
+        started: datetime | None = None,
         write: Callable[[str], None] | None = None,
     ) -> None:
         """Prepare following; nothing is sent before `poll`.
@@ -98,70 +50,121 @@ class LogFollower:
             name: The job service.
             containers: Names of our own containers; sidecars are not followed.
             replicas: Number of instances.
+            started: When the job service was submitted; persisted lines are looked for from then.
             write: Receives each line with its newline; the step's stdout by default.
         """
         self._services = services
         self._name = name
         self._sources = [(i, c) for i in range(max(1, replicas)) for c in containers]
+        self._started = started
         self._write = write or _write_stdout
         self._tails = {source: ContainerTail() for source in self._sources}
+        self._last: dict[Source, str] = {}
+        self._counts = dict.fromkeys(self._sources, 0)
+        self._gaps: set[Source] = set()
+        self._unanswered: set[Source] = set(self._sources)
+        self._recent: dict[Source, deque[str]] = {
+            source: deque(maxlen=TAIL_LINES) for source in self._sources
+        }
+        self._all_recent: deque[str] = deque(maxlen=TAIL_LINES)
         self._timestamps = True
         self._directory = TemporaryDirectory(prefix="monad-log-")
         self._archive = Path(self._directory.name) / LOG_FILE
         self._archive.touch()
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.num_lines = 0
-        self.has_gap = False
+        self.is_complete = True
+
+    @property
+    def num_lines(self) -> int:
+        """Lines followed so far, without marks."""
+        return sum(self._counts.values())
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether lines of any container were missed."""
+        return bool(self._gaps)
+
+    def tail(self, instance_id: int | None = None, container: str | None = None) -> list[str]:
+        """Return the last lines of one container, or of all when it is not known or was silent."""
+        lines = self._recent.get((instance_id or 0, container or ""))
+        return list(lines or self._all_recent)
 
     def poll(self) -> int:
         """Fetch, print and keep the new lines; return how many there were."""
         count = 0
         for source in self._sources:
+            self._unanswered.add(source)
             with contextlib.suppress(SnowflakeError):  # not started yet, or the node is gone
                 count += self._take(source, self._fetch(source))
+                self._unanswered.discard(source)
         return count
 
-    def _fetch(self, source: tuple[int, str]) -> list[str]:
-        instance, container = source
+    def _fetch(self, source: Source) -> list[str]:
         tail = self._tails[source]
         if self._timestamps:
             try:
-                text = self._services.fetch_logs(
-                    self._name,
-                    instance_id=instance,
-                    container=container,
-                    num_lines=MAX_LINES_PER_FETCH,
-                    since=tail.since,
-                )
-                return tail.take_timestamped(text)
+                text = self._ask(source, since=tail.since)
+                return tail.take_timestamped(text, max_lines=MAX_LINES_PER_FETCH)
+            except ConnectionFailedError:
+                raise
             except SnowflakeError as error:
-                if _not_started(error):
+                # The other form starts over: after lines with timestamps it would repeat them.
+                if is_not_available(error) or any(t.since for t in self._tails.values()):
                     raise
                 self._timestamps = False
-        text = self._services.fetch_logs(
-            self._name, instance_id=instance, container=container, num_lines=MAX_LINES_PER_FETCH
-        )
-        return tail.take_tail(text)
+        return tail.take_tail(self._ask(source), max_lines=MAX_LINES_PER_FETCH)
 
-    def _take(self, source: tuple[int, str], lines: list[str]) -> int:
-        prefix = f"[{source[1]}/{source[0]}] " if len(self._sources) > 1 else ""
+    def _ask(self, source: Source, since: str | None = None) -> str:
+        instance, container = source
+        return self._services.fetch_logs(
+            self._name,
+            instance_id=instance,
+            container=container,
+            num_lines=MAX_LINES_PER_FETCH,
+            since=since,
+        )
+
+    def _take(self, source: Source, lines: list[str]) -> int:
+        prefix = self._prefix(source)
         with self._archive.open("a", encoding="utf-8") as archive:
             for line in lines:
                 text = f"{prefix}{line}"
-                self.has_gap |= line == GAP
+                if line == GAP:
+                    self._gaps.add(source)
+                else:
+                    self._counts[source] += 1
+                    self._last[source] = line
                 archive.write(f"{text}\n")
-                self.tail.append(text)
+                self._recent[source].append(text)
+                self._all_recent.append(text)
                 self._write(f"{text}\n")
-        self.num_lines += len(lines)
         return len(lines)
 
-    def archive(self, stage: StageClient, run_directory: StagePath) -> StagePath | None:
+    def _prefix(self, source: Source) -> str:
+        return f"[{source[1]}/{source[0]}] " if len(self._sources) > 1 else ""
+
+    # --- the archive ---------------------------------------------------------------------------
+
+    def archive(
+        self,
+        stage: StageClient,
+        run_directory: StagePath,
+        *,
+        clock: Clock | None = None,
+        wait_seconds: float = 0.0,
+    ) -> StagePath | None:
         """Upload the complete log; None when there is none or the stage refuses.
 
         When lines were missed, or none could be had from the node, the persisted log is used.
+        It arrives minutes late, so it is waited for, and `is_complete` says whether it came.
+
+        Args:
+            stage: Takes the file.
+            run_directory: Where it goes.
+            clock: Time and sleep.
+            wait_seconds: How long persisted lines may take to arrive.
         """
-        if self.has_gap or not self.num_lines:
-            self._use_persisted()
+        if self._gaps or self._unanswered or not self.num_lines:
+            self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
         if not self._archive.stat().st_size:
             return None
         target = run_directory / LOG_FILE
@@ -171,27 +174,74 @@ class LogFollower:
             return None
         return target
 
-    def _use_persisted(self) -> None:
+    def _use_persisted(self, clock: Clock, wait_seconds: float) -> bool:
+        """Replace what was followed by what the account kept; False while that is not all."""
+        deadline = clock.now() + wait_seconds
+        num_before = -1
+        while True:
+            rows = self._persisted_rows()
+            # The end of a container that was not seen to its end is known by nothing more coming.
+            settled = not self._unanswered or len(rows) == num_before or wait_seconds <= 0
+            covers = bool(rows) and self._covers(rows)
+            if covers and settled:
+                break
+            if clock.now() >= deadline:
+                if covers:
+                    break  # as far as it came; more than was followed
+                return not self._gaps and not self._unanswered
+            num_before = len(rows)
+            clock.sleep(min(PERSISTED_POLL_SECONDS, max(0.01, deadline - clock.now())))
+        self._rewrite(rows)
+        return settled
+
+    def _persisted_rows(self) -> list[Mapping[str, Any]]:
         try:
-            rows = self._services.fetch_persisted_logs(self._name)
+            rows = self._services.fetch_kept_logs(self._name, start=self._started)
         except SnowflakeError:
-            return
-        ours = {container for _, container in self._sources}
-        lines = [str(r.get("log", "")) for r in rows if r.get("container_name") in ours]
-        if len(lines) < self.num_lines:  # still arriving; what was followed is more complete
-            return
+            return []
+        return [row for row in rows if _source_of(row) in self._counts]
+
+    def _covers(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the persisted lines hold everything that was followed, the end included."""
+        by_source: dict[Source, list[str]] = {source: [] for source in self._sources}
+        for row in rows:
+            by_source[_source_of(row)].append(str(row.get("log", "")))
+        for source, lines in by_source.items():
+            if len(lines) < self._counts[source]:
+                return False
+            last = self._last.get(source)
+            # A line that is JSON is stored in pieces and need not look the same.
+            if last is not None and not last.startswith("{") and last not in lines:
+                return False
+        return True
+
+    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        silent = not self.num_lines
+        lines = [f"{self._prefix(_source_of(r))}{r.get('log', '')}" for r in rows]
         self._archive.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        if not self.num_lines:
-            self.tail.extend(lines)
+        if silent:
+            for row, line in zip(rows, lines, strict=True):
+                self._recent[_source_of(row)].append(line)
+                self._write(f"{line}\n")
+            self._all_recent.extend(lines)
 
     def close(self) -> None:
         """Remove the local copy."""
         self._directory.cleanup()
 
 
-def _not_started(error: SnowflakeError) -> bool:
+def _source_of(row: Mapping[str, Any]) -> Source:
+    try:
+        instance = int(str(row.get("instance_id") or 0))
+    except ValueError:
+        instance = 0
+    return instance, str(row.get("container_name", ""))
+
+
+def is_not_available(error: SnowflakeError) -> bool:
+    """Whether the refusal means: no log there yet, or no longer; another form would not help."""
     text = str(error)
-    return "Waiting to start" in text or "Unable to get container status" in text
+    return "Waiting to start" in text or "Container Status" in text or "Unable to get" in text
 
 
 def _write_stdout(text: str) -> None:

@@ -1,6 +1,6 @@
 """The typed metadata of a materialization that ran as a job service, under `spcs/`."""
 
-from dagster import MetadataValue, TextMetadataValue
+from dagster import MarkdownMetadataValue, TableMetadataValue
 
 from monad_dagster.pipes.compat import NamespacedMetadataSet
 
@@ -18,20 +18,26 @@ class SpcsMetadataSet(NamespacedMetadataSet):
         image_digest: Digest that was asked for.
         image_digest_observed: Digest that ran.
         spec_sha256: Hash of the specification.
+        request_sha256: Hash of what was asked for, the same for every attempt at it.
         spec: The specification as YAML, without launch variables.
         output_path: Stage directory of the output.
         run_directory: Stage directory of context, messages and log.
         log_path: Stage path of the archived log.
+        log_complete: Whether the archived log holds every line.
         attempt: Counts from 1 within a chain of retries.
         reattached: Whether this run found the job service instead of starting it.
         resumed: Whether the attempt continued an earlier one's output.
+        resumed_from: The manifest of the checkpoint that it continued.
         replicas: Number of instances.
+        instances: Status and exit code of every instance, when there are several.
         queue_seconds: From submission to running.
         run_seconds: From running to the end.
         restart_count: Restarts of the main container.
         exit_code: Exit code of the container that counts.
         credits_estimated: Node time at the configured rate.
         failure_class: Why it failed.
+        retry: Whether this class of failure is tried again by itself.
+        advice: What to do about it.
         platform_message: Snowflake's message for the container.
         log_tail: Last log lines of a failure.
         num_messages: Messages received.
@@ -47,14 +53,18 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     image_digest: str | None = None
     image_digest_observed: str | None = None
     spec_sha256: str | None = None
-    spec: TextMetadataValue | None = None
+    request_sha256: str | None = None
+    spec: MarkdownMetadataValue | None = None
     output_path: str | None = None
     run_directory: str | None = None
     log_path: str | None = None
+    log_complete: bool | None = None
     attempt: int | None = None
     reattached: bool | None = None
     resumed: bool | None = None
+    resumed_from: str | None = None
     replicas: int | None = None
+    instances: TableMetadataValue | None = None
     queue_seconds: float | None = None
     run_seconds: float | None = None
     restart_count: int | None = None
@@ -62,7 +72,9 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     credits_estimated: float | None = None
     failure_class: str | None = None
     platform_message: str | None = None
-    log_tail: str | None = None
+    retry: bool | None = None
+    advice: str | None = None
+    log_tail: MarkdownMetadataValue | None = None
     num_messages: int | None = None
     warnings: str | None = None
 
@@ -70,8 +82,3 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     def namespace(cls) -> str:
         """The prefix of every key."""
         return "spcs"
-
-
-def text_value(text: str) -> TextMetadataValue:
-    """Wrap long text as metadata."""
-    return MetadataValue.text(text)

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from monad_dagster.pipes.ledger import MAX_FORERUNNERS
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
+from monad_dagster.spcs.job_service import (
+    RUN_ID_LABEL,
+    JobServiceDescription,
+    JobServiceStatus,
+)
 
-RUN_ID_LABEL = "run_id"
 DEPLOYMENT_LABEL = "deployment"
 
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)

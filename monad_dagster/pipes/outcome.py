@@ -8,15 +8,13 @@ from typing import Any, NoReturn
 import dagster as dg
 
 from monad_dagster.pipes import compat
-from monad_dagster.pipes.failures import Failure, failed_error
+from monad_dagster.pipes.failures import RULES, Failure, failed_error
 from monad_dagster.pipes.ledger import Attempt
-from monad_dagster.pipes.metadata import SpcsMetadataSet, text_value
+from monad_dagster.pipes.metadata import SpcsMetadataSet
 from monad_dagster.pipes.wait import Progress
 from monad_dagster.spcs.cost import estimate_credits
+from monad_dagster.spcs.job_service import ContainerState
 from monad_dagster.spcs.lineage import LineageInput
-
-# Dagster's run retries look at this tag; it is the only layer that `allow_retries` does not reach.
-NO_RUN_RETRY_TAG = "dagster/retry_on_asset_or_op_failure"
 
 
 @dataclass
@@ -33,13 +31,17 @@ class Facts:
     image_digest: str | None = None
     image_digest_observed: str | None = None
     spec_sha256: str | None = None
+    request_sha256: str | None = None
     spec_yaml: str | None = None
     output_path: str | None = None
     run_directory: str | None = None
     log_path: str | None = None
+    log_complete: bool | None = None
     attempt: int | None = None
     reattached: bool | None = None
     resumed: bool | None = None
+    resumed_from: str | None = None
+    instances: list[dict[str, Any]] = field(default_factory=list)
     queue_seconds: float | None = None
     run_seconds: float | None = None
     restart_count: int | None = None
@@ -58,6 +60,27 @@ class Facts:
             credits_per_hour=credits_per_hour,
         )
 
+    def note_containers(self, own: Sequence[ContainerState]) -> None:
+        """Take exit codes, restarts and the digest that ran, of every instance."""
+        if not own:
+            return
+        codes = [item.last_exit_code for item in own]
+        self.exit_code = next((code for code in codes if code), codes[0])
+        self.restart_count = sum(item.restart_count for item in own)
+        digest = own[0].image_digest.removeprefix("@")
+        self.image_digest_observed = digest or self.image_digest_observed
+        if len(own) > 1:
+            self.instances = [
+                {
+                    "instance": item.instance_id,
+                    "container": item.container_name,
+                    "status": item.status,
+                    "exit_code": item.last_exit_code,
+                    "message": item.message,
+                }
+                for item in own
+            ]
+
     def metadata(self, failure: Failure | None = None, log_tail: str = "") -> SpcsMetadataSet:
         """Write the facts as metadata."""
         return SpcsMetadataSet(
@@ -70,13 +93,17 @@ class Facts:
             image_digest=self.image_digest,
             image_digest_observed=self.image_digest_observed,
             spec_sha256=self.spec_sha256,
-            spec=text_value(self.spec_yaml) if self.spec_yaml else None,
+            request_sha256=self.request_sha256,
+            spec=_fenced(self.spec_yaml, "yaml") if self.spec_yaml else None,
             output_path=self.output_path,
             run_directory=self.run_directory,
             log_path=self.log_path,
+            log_complete=self.log_complete,
             attempt=self.attempt,
             reattached=self.reattached,
             resumed=self.resumed,
+            resumed_from=self.resumed_from,
+            instances=_instance_table(self.instances) if self.instances else None,
             replicas=self.replicas,
             queue_seconds=self.queue_seconds,
             run_seconds=self.run_seconds,
@@ -85,10 +112,31 @@ class Facts:
             credits_estimated=self.credits_estimated,
             failure_class=str(failure.failure_class) if failure else None,
             platform_message=(failure.message or None) if failure else None,
-            log_tail=log_tail or None,
+            retry=failure.retry if failure else None,
+            advice=RULES[failure.failure_class].advice if failure else None,
+            log_tail=_fenced(log_tail) if log_tail else None,
             num_messages=self.num_messages,
             warnings="\n".join(self.warnings) or None,
         )
+
+
+def _fenced(text: str, language: str = "") -> dg.MarkdownMetadataValue:
+    """Show text as it is, with its line breaks; plain text loses them on the asset page."""
+    return dg.MetadataValue.md(f"```{language}\n{text.replace('```', chr(39) * 3)}\n```")
+
+
+def _instance_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    records = [
+        dg.TableRecord({key: _cell(key, value) for key, value in row.items()}) for row in rows
+    ]
+    columns = [dg.TableColumn(key, "int" if key == "instance" else "string") for key in rows[0]]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def _cell(key: str, value: Any) -> str | int:
+    if key == "instance":
+        return int(value)
+    return "" if value is None else str(value)
 
 
 def raise_failure(
@@ -123,7 +171,7 @@ def raise_failure(
             max_retries=max_retries, seconds_to_wait=retry_delay_seconds
         ) from error
     if not failure.retry:
-        context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
+        context.instance.add_run_tags(context.run.run_id, {compat.NO_RUN_RETRY_TAG: "false"})
     raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 

@@ -1,46 +1,15 @@
-"""What is looked up before a launch and written down after it, apart from Dagster's own records."""
+"""What is written down after a materialization, apart from Dagster's own records."""
 
 from collections.abc import Sequence
 
 from dagster import MaterializeResult
 
-from monad_dagster.errors import ImageError, MonadDagsterError, problem
+from monad_dagster.errors import MonadDagsterError
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.launch import LaunchRequest
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.image_repository import ImageRepository
 from monad_dagster.spcs.lineage import LineageInput, LineageRecord, record_lineage
-
-
-def resolve_image_digest(session: Session, image: str) -> str | None:
-    """Look the tag's digest up; Snowflake freezes it when the job service is created.
-
-    Args:
-        session: Asks the repository.
-        image: Image path with tag, as the specification names it.
-
-    Returns:
-        The digest; None for an image outside the account's own repositories.
-
-    Raises:
-        ImageError: The repository is readable and does not hold the tag.
-    """
-    parts = image.strip("/").split("/")
-    if not image.startswith("/") or len(parts) != 4 or parts[0].lower() == "snowflake":
-        return None
-    name, _, tag = parts[3].partition(":")
-    repository = QualifiedName.parse(".".join(parts[:3]))
-    digest = ImageRepository(session, repository).digest_of(name, tag or "latest")
-    if digest is None:
-        raise ImageError(
-            problem(
-                f"Image {image} does not exist",
-                f"Repository {repository} holds no tag {tag or 'latest'} of {name}",
-                "Materialize the image asset first",
-            )
-        )
-    return digest
 
 
 def write_lineage(

@@ -21,6 +21,9 @@ from monad_dagster.spcs.job_service import (
 )
 
 MISSING_LOOKS = 3
+# After the script's goodbye the end is near; a process that hangs at its exit is not chased longer.
+GOODBYE_SECONDS = 60.0
+CONTAINERS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,14 @@ class Watch:
     Attributes:
         look: Does it.
         while_pending: Whether it makes sense before RUNNING.
+        while_running: Whether it makes sense from then on.
+        every_seconds: Fixed interval; None follows the limits' back-off.
     """
 
     look: Callable[[], int]
     while_pending: bool = False
+    while_running: bool = True
+    every_seconds: float | None = None
 
 
 class JobServiceWaiter:
@@ -139,15 +146,22 @@ class JobServiceWaiter:
         self._is_closed = is_closed
         self.progress = Progress(submitted_at or clock.now())
         self._status_due = self._due()
-        self._watches = [(watch, self._due()) for watch in watches]
+        self._containers_due = self._due(CONTAINERS_SECONDS)
+        self._watches = [(watch, self._due(watch.every_seconds)) for watch in watches]
         self._answered_at = clock.now()
         self._missing = 0
+        self._closed_at: float | None = None
         self._odd: set[str] = set()
         self._messages: dict[tuple[int, str], str] = {}
 
-    def _due(self) -> Due:
-        backoff = Backoff(self._limits.poll_seconds, self._limits.max_poll_seconds)
-        return Due(backoff, self._clock)
+    def _due(self, every_seconds: float | None = None) -> Due:
+        base = every_seconds or self._limits.poll_seconds
+        maximum = every_seconds or self._limits.max_poll_seconds
+        return Due(Backoff(base, maximum), self._clock)
+
+    def _is_ready(self, watch: Watch) -> bool:
+        running = self.progress.running_at is not None
+        return watch.while_running if running else watch.while_pending
 
     def wait(self) -> Progress:
         """Wait for a terminal status.
@@ -159,24 +173,29 @@ class JobServiceWaiter:
         while True:
             if self._status_due.is_due:
                 changed = self._guarded(self._look_at_status)
-                closing = self._is_closed()
+                closing = self._is_closing()
                 self._status_due.done(active=bool(changed) or closing)
                 if self.progress.status.is_terminal:
                     return self.progress
                 self._check_limits()
             for watch, due in self._watches:
-                ready = watch.while_pending or self.progress.running_at is not None
-                if due.is_due and ready:
+                if due.is_due and self._is_ready(watch):
                     due.done(active=bool(self._guarded(watch.look)))
-            if self._is_closed():
+            if self._is_closing():
                 soon = self._clock.now() + self._limits.poll_seconds / 4
                 self._status_due.at = min(self._status_due.at, soon)
             self._sleep()
 
+    def _is_closing(self) -> bool:
+        if not self._is_closed():
+            return False
+        if self._closed_at is None:
+            self._closed_at = self._clock.now()
+        return self._clock.now() - self._closed_at < GOODBYE_SECONDS
+
     def _sleep(self) -> None:
-        running = self.progress.running_at is not None
         times = [self._status_due.at]
-        times += [due.at for watch, due in self._watches if running or watch.while_pending]
+        times += [due.at for watch, due in self._watches if self._is_ready(watch)]
         self._clock.sleep(max(0.01, min(times) - self._clock.now()))
 
     def _guarded(self, look: Callable[[], int]) -> int:
@@ -197,8 +216,13 @@ class JobServiceWaiter:
             return self._look_at_history()
         self._missing = 0
         changed = self._note_status(found)
-        if not found.status.is_terminal:
+        # Once all run, containers change when the status does; before, they say what is awaited.
+        unsettled = changed or any(item.status != "READY" for item in self.progress.containers)
+        if not found.status.is_terminal and (
+            unsettled or not self.progress.containers or self._containers_due.is_due
+        ):
             self._look_at_containers(found.status)
+            self._containers_due.done(active=True)
         return changed
 
     def _note_status(self, found: JobServiceDescription) -> int:

@@ -5,10 +5,11 @@ that is already held, is resolved by looking the name up and comparing specifica
 Follows Snowflake's pages "EXECUTE JOB SERVICE" and "Monitoring services".
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -26,6 +27,7 @@ from monad_dagster.spcs.spec import MAIN_CONTAINER, JobSpec
 ALREADY_EXISTS = 2002
 MISSING_OR_INVISIBLE = frozenset({2003, 2043})
 COMMENT_KEY = "monad_dagster"
+RUN_ID_LABEL = "run_id"
 
 
 class JobServiceStatus(StrEnum):
@@ -201,19 +203,26 @@ class JobServices:
         except (ConnectionFailedError, SnowflakeError) as error:
             # Refused because the name is held, or the answer was lost: look the name up.
             lost = isinstance(error, ConnectionFailedError)
-            adopted = self._adopt(name, spec) if lost or error.errno == ALREADY_EXISTS else None
+            if not lost and error.errno != ALREADY_EXISTS:
+                raise
+            adopted = self._adopt(name, spec, options)
+            if adopted is None and lost:
+                adopted = self._accepted(name, error.query_id)
             if adopted is None:
                 raise
             return adopted
         return Submission(name, result.query_id)
 
-    def _adopt(self, name: QualifiedName, spec: JobSpec) -> Submission | None:
+    def _adopt(self, name: QualifiedName, spec: JobSpec, options: JobOptions) -> Submission | None:
         found = self.describe(name)
         if found is None:
             return None
         if found.spec_sha256 == spec.sha256:
             row = self.find_in_history(name=name) or {}
-            return Submission(name, row.get("query_id"), adopted=True)
+            # Our own statement, whose answer was lost, is a submission like any other.
+            own = found.labels.get(RUN_ID_LABEL)
+            is_ours = own is not None and own == options.labels.get(RUN_ID_LABEL)
+            return Submission(name, row.get("query_id"), adopted=not is_ours)
         raise JobServiceExistsError(
             problem(
                 f"Job service {name} exists with another specification",
@@ -223,6 +232,13 @@ class JobServices:
                 f"See {sql.describe_service(name)}",
             )
         )
+
+    def _accepted(self, name: QualifiedName, query_id: str | None) -> Submission | None:
+        """Find a statement whose answer was lost in the history: by query id, else by name."""
+        row = self.find_in_history(name=name, query_id=query_id)
+        if row is None or row.get("deleted_time"):
+            return None
+        return Submission(name, row.get("query_id"))
 
     def describe(self, name: QualifiedName) -> JobServiceDescription | None:
         """Read one job service; None when it does not exist or cannot be seen."""
@@ -282,6 +298,24 @@ class JobServices:
         """Read log rows from the event table: timestamp, instance_id, container_name, log."""
         return self._session.execute(sql.spcs_get_logs(name, start=start)).rows
 
+    def fetch_kept_logs(
+        self, name: QualifiedName, *, start: datetime | None = None
+    ) -> "list[dict[str, Any]]":
+        """Read the log rows that outlive the node: SPCS_GET_LOGS, else the event table.
+
+        The function belongs to the job service and goes with it, and not every account has it;
+        the event table needs a privilege.
+        """
+        try:
+            return self.fetch_persisted_logs(name, start=start)
+        except ConnectionFailedError:
+            raise
+        except SnowflakeError:
+            # A name is held for 30 days, so that many days hold no other job service's lines.
+            since = start or datetime.now(UTC) - timedelta(days=30)
+            rows = self._session.execute(sql.event_table_logs(name, start=since)).rows
+            return [{key: _decoded(value) for key, value in row.items()} for row in rows]
+
     def fetch_events(
         self, name: QualifiedName, *, start: datetime | None = None
     ) -> "list[dict[str, Any]]":
@@ -309,18 +343,9 @@ class JobServices:
     def find_in_history(
         self, *, name: QualifiedName | None = None, query_id: str | None = None
     ) -> "dict[str, Any] | None":
-        """Find one job service in the history, dropped ones included."""
-        for row in self.history():
-            if query_id is not None and row.get("query_id") == query_id:
-                return row
-            same_place = name is not None and (
-                row.get("name"),
-                row.get("database_name"),
-                row.get("schema_name"),
-            ) == (name.name, name.database, name.schema)
-            if same_place:
-                return row
-        return None
+        """Find one job service in the history, dropped ones included; the newest wins."""
+        rows = self._session.execute(sql.job_in_history(name=name, query_id=query_id)).rows
+        return rows[0] if rows else None
 
 
 def _description(row: Mapping[str, Any]) -> JobServiceDescription:
@@ -372,6 +397,14 @@ def containers_from_history(row: Mapping[str, Any]) -> "list[ContainerState]":
         for instance in document.get("instances", [])
         for container in instance.get("containers", [])
     ]
+
+
+def _decoded(value: object) -> object:
+    """Decode a value of the event table: a log line is stored as a JSON string."""
+    if isinstance(value, str) and value.startswith('"'):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _integer(value: object) -> int | None:

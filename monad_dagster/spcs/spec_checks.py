@@ -162,6 +162,25 @@ def _check_against_node(spec: JobSpec, family: InstanceFamily, findings: Finding
             )
 
 
+def instances_per_node(spec: JobSpec, family: InstanceFamily | None) -> int:
+    """Return how many instances of *spec* one node can hold by what they request; at least one."""
+    if family is None:
+        return 1
+    gpus = sum(container.resources.gpus for container in spec.containers)
+    cpu = sum(container.resources.cpu or 0 for container in spec.containers)
+    memory = sum(_gib(container.resources.memory) for container in spec.containers)
+    ratios = [
+        available / asked
+        for available, asked in (
+            (family.gpu_count, gpus),
+            (family.vcpu, cpu),
+            (family.memory_gib, memory),
+        )
+        if asked
+    ]
+    return max(1, int(min(ratios, default=1)))
+
+
 def _gib(quantity: str | None) -> float:
     return parse_gib(quantity) if quantity and MEMORY.match(quantity) else 0.0
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath, quote_identifier
 
+# The view of the default event table: what the application role EVENTS_VIEWER may read.
+EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS_VIEW"
+MAX_HISTORY = 10_000  # what GET_JOB_HISTORY returns at most
 _DOLLAR_BEFORE_DOLLAR = re.compile(r"\$(?=\$)")
 _KIND = re.compile(r"^[A-Z]+(?: (?!IF\b|IN\b|FROM\b|INTO\b|SET\b|LIKE\b)[A-Z]+){0,2}")
 
@@ -93,6 +96,11 @@ def current_session() -> Statement:
         "CURRENT_ROLE() AS role_name, CURRENT_DATABASE() AS database_name, "
         "CURRENT_SCHEMA() AS schema_name, CURRENT_WAREHOUSE() AS warehouse_name"
     )
+
+
+def current_region() -> Statement:
+    """Say in which region the account is."""
+    return Statement("SELECT CURRENT_REGION() AS region")
 
 
 def use_role(role: str) -> Statement:
@@ -202,14 +210,25 @@ def spcs_get_events(name: QualifiedName, *, start: datetime | None = None) -> St
     )
 
 
-def event_table_logs(name: QualifiedName, *, event_table: str, start: datetime) -> Statement:
-    """Read log lines from the event table; the name is not unique over time, hence *start*."""
+def event_table_logs(
+    name: QualifiedName, *, start: datetime, event_table: str = EVENT_TABLE
+) -> Statement:
+    """Read log lines from the event table, in the columns of SPCS_GET_LOGS.
+
+    The name is not unique over time, hence *start*; the instance is spelt in two ways.
+    """
+    attribute = "RESOURCE_ATTRIBUTES"
     return Statement(
-        "SELECT timestamp, value FROM "
-        f'{event_table} WHERE RESOURCE_ATTRIBUTES:"snow.service.name" = {literal(name.name)} '
-        f'AND RESOURCE_ATTRIBUTES:"snow.database.name" = {literal(name.database)} '
-        f'AND RESOURCE_ATTRIBUTES:"snow.schema.name" = {literal(name.schema)} '
-        f"AND RECORD_TYPE = 'LOG' AND timestamp >= {literal(start)} ORDER BY timestamp"
+        "SELECT timestamp, "
+        f'COALESCE({attribute}:"snow.service.instance", '
+        f'{attribute}:"snow.service.container.instance")::VARCHAR AS instance_id, '
+        f'{attribute}:"snow.service.container.name"::VARCHAR AS container_name, value AS log '
+        f"FROM {event_table} "
+        f'WHERE {attribute}:"snow.service.name"::VARCHAR = {literal(name.name)} '
+        f'AND {attribute}:"snow.database.name"::VARCHAR = {literal(name.database)} '
+        f'AND {attribute}:"snow.schema.name"::VARCHAR = {literal(name.schema)} '
+        f"AND RECORD_TYPE = 'LOG' AND timestamp >= {literal(start)}::TIMESTAMP_NTZ "
+        "ORDER BY timestamp"
     )
 
 
@@ -235,6 +254,22 @@ def job_history(*, created_after: datetime | None = None, limit: int = 1000) -> 
     if created_after is not None:
         arguments.insert(0, f"CREATED_TIME_START => {literal(created_after)}::TIMESTAMP_LTZ")
     return Statement(f"SELECT * FROM TABLE(SNOWFLAKE.SPCS.GET_JOB_HISTORY({', '.join(arguments)}))")
+
+
+def job_in_history(*, name: QualifiedName | None = None, query_id: str | None = None) -> Statement:
+    """Find one job service in the history, by its statement's query id or by its name."""
+    conditions = []
+    if query_id is not None:
+        conditions.append(f"query_id = {literal(query_id)}")
+    if name is not None:
+        conditions.append(
+            f"(name = {literal(name.name)} AND database_name = {literal(name.database)} "
+            f"AND schema_name = {literal(name.schema)})"
+        )
+    return Statement(
+        f"{job_history(limit=MAX_HISTORY)} WHERE {' OR '.join(conditions) or 'FALSE'} "
+        "ORDER BY created_time DESC LIMIT 1"
+    )
 
 
 # --- compute pools ----------------------------------------------------------------------------

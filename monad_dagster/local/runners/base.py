@@ -7,7 +7,7 @@ after the account restarted. Nothing here knows SQL, specifications or statuses.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from monad_dagster.local.image_rootfs import Image
 
@@ -29,6 +29,7 @@ class Mount:
         size_bytes: Size of a memory volume.
         uid: Owner of the files, as the specification asks.
         gid: Group of the files.
+        stage: The source is a stage's directory: mount it with `stage_mount.py`.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Mount:
     size_bytes: int | None = None
     uid: int | None = None
     gid: int | None = None
+    stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,34 @@ class ContainerExit:
     oom: bool = False
     start_error: str = ""
     lost: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerUsage:
+    """What a container has used.
+
+    Attributes:
+        measured_at: Seconds since the epoch.
+        cpu_seconds: Processor time since the container started.
+        memory_bytes: Memory in use now.
+        gpu_utilization: Share of its GPUs in use, 0 to 1; None without a measurement.
+        gpu_memory_bytes: Memory of its GPUs in use; None without a measurement.
+    """
+
+    measured_at: float
+    cpu_seconds: float
+    memory_bytes: int
+    gpu_utilization: float | None = None
+    gpu_memory_bytes: int | None = None
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A running container that can say what it uses; for platform metrics."""
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure now; None when it does not run."""
+        ...
 
 
 class RunningContainer(Protocol):

@@ -20,7 +20,13 @@ from pathlib import Path
 
 from monad_dagster.local.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners import enter, layout, supervise
-from monad_dagster.local.runners.base import ContainerExit, Mount, RunnerError, RunRequest
+from monad_dagster.local.runners.base import (
+    ContainerExit,
+    ContainerUsage,
+    Mount,
+    RunnerError,
+    RunRequest,
+)
 
 LEVELS = ("bubblewrap", "unshare", "plain")
 _STANDALONE = [sys.executable, "-I", "-S"]
@@ -34,7 +40,12 @@ class ProcessRunner:
     Args:
         state_dir: The account's directory; shared files go below it.
         level: An isolation level; None tries them from the best.
+
+    Attributes:
+        maps_user: Containers run as this process's user, whatever they see.
     """
+
+    maps_user = True
 
     def __init__(self, state_dir: Path, level: str | None = None) -> None:
         self.shared_dir = state_dir / "runner"
@@ -227,6 +238,14 @@ class ProcessContainer:
             elif not alive:
                 self._exit = ContainerExit(137, time.time(), lost=True)
         return self._exit
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure what runs below the supervisor, and what has ended there."""
+        identity = _read_json(self.run_dir / "supervisor.json")
+        if identity is None or not self._is_supervised():
+            return None
+        cpu, memory = supervise.usage_below(identity["pid"])
+        return ContainerUsage(time.time(), cpu, memory)
 
     def wait(self, timeout: float | None = None) -> ContainerExit | None:
         """Poll until the container ended or the time ran out."""

@@ -92,8 +92,10 @@ def test_running_job_service(snow, unique, spec):
         assert "SNOWFLAKE.TELEMETRY.EVENTS' does not exist or not authorized" in refused.text
         # Nothing found is a message, found events are a list.
         events = until(
-            lambda: isinstance(rows := snow(*SERVICE, "events", *where, user="admin").rows, list)
-            and rows
+            lambda: (
+                isinstance(rows := snow(*SERVICE, "events", *where, user="admin").rows, list)
+                and rows
+            )
         )
         assert any("RUNNING" in json.dumps(event).upper() for event in events), events
         snow(*SERVICE, "metrics", *where, user="admin", json_output=False)

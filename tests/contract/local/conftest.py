@@ -10,6 +10,7 @@ import pytest
 import snowflake.connector
 
 from monad_dagster.local import LocalAccount
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 SETUP = """
 CREATE ROLE MONAD_ROLE;

@@ -74,6 +74,12 @@ def services(session):
     return JobServices(session)
 
 
+def launched_by(services, run_id):
+    """Return the job services that a run submitted."""
+    found = services.list("MONAD_DB", "DATA_SCHEMA")
+    return [item for item in found if item.labels.get("run_id") == run_id]
+
+
 def build_client(arguments, **changes) -> PipesSPCSClient:
     """Build the client with short intervals."""
     settings = {
@@ -107,10 +113,10 @@ def instance():
         yield instance
 
 
-def toy_asset(*arguments, options=None):
+def toy_asset(*arguments, options=None, **attributes):
     """Build an asset that runs the toy job with *arguments*."""
 
-    @dg.asset(name="toy")
+    @dg.asset(name="toy", **attributes)
     def toy(context: dg.AssetExecutionContext, client: PipesSPCSClient):
         return client.run(
             context=context,
@@ -119,6 +125,8 @@ def toy_asset(*arguments, options=None):
                 "/app/monad_stage/scripts/toy_job.py",
                 "--output",
                 "{output_path}",
+                "--attempt",
+                "{attempt}",
                 *arguments,
             ],
             output_path="toy",

@@ -11,7 +11,7 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobOptions
 from monad_dagster.spcs.spec import SpecSettings, build_spec
 from monad_dagster.spcs.stage import StageClient
-from tests.contract.pipes.conftest import IMAGE, LAYOUT, toy_asset
+from tests.contract.pipes.conftest import IMAGE, LAYOUT, launched_by, toy_asset
 
 
 def materialize(asset, client, instance, **arguments):
@@ -57,10 +57,9 @@ def test_a_job_service_brings_back_version_metadata_log_and_lineage(
     assert manifest["data_version"] == version
     log = stage.read_text(StagePath.parse(metadata["spcs/log_path"]))
     assert [line for line in log.splitlines() if line.startswith("step")] == [
-        "step 1",
-        "step 2",
-        "step 3",
+        f"step {step} of instance 0" for step in (1, 2, 3)
     ]
+    assert metadata["spcs/log_complete"] is True
     assert capfd.readouterr().out.count("step 2") == 1
     rows = session.execute(
         sql.select_lineage(LAYOUT.qualified("LINEAGE"), output_version=version)
@@ -135,6 +134,7 @@ def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, se
     assert metadata["spcs/attempt"] == 2
     assert metadata["spcs/resumed"] is True
     assert metadata["resumed"] is True
+    assert metadata["spcs/resumed_from"].endswith("/checkpoints/step1/lineage.json")
     names = [
         item.name.name
         for item in services.list("MONAD_DB", "DATA_SCHEMA")
@@ -143,6 +143,34 @@ def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, se
     assert len(names) == 2
     first = next(name for name in names if name.endswith("_1"))
     assert metadata["spcs/output_path"].endswith(f"/toy/{first.lower()}")
+
+
+def test_a_lost_node_without_a_complete_checkpoint_starts_over(client, instance):
+    """Files without a manifest are no checkpoint: the next attempt has a directory of its own."""
+    result = materialize(toy_asset("--behavior", "lose-node-early"), client, instance)
+    assert result.success
+    metadata = {k: v.value for k, v in only_materialization(result).metadata.items()}
+    assert metadata["spcs/attempt"] == 2
+    assert metadata["spcs/resumed"] is False
+    assert "spcs/resumed_from" not in metadata
+    assert metadata["resumed"] is False
+    assert metadata["spcs/output_path"].endswith("_2")
+
+
+def test_failures_of_the_platform_are_retried_within_a_bound(make_client, instance, services):
+    """With no further attempt allowed, a lost node fails the step after one job service."""
+    once = make_client(max_infrastructure_retries=0)
+    result = materialize(toy_asset("--behavior", "lose-node"), once, instance)
+    assert not result.success
+    data = failure_of(result).user_failure_data
+    metadata = {key: value.value for key, value in data.metadata.items()}
+    assert metadata["spcs/failure_class"] == "node_lost"
+    assert metadata["spcs/retry"] is True
+    assert "resumes from the last complete checkpoint" in metadata["spcs/advice"]
+    assert len(launched_by(services, result.run_id)) == 1
+    # The platform may be asked again by Dagster's run retries; only user code may not.
+    tags = instance.get_run_by_id(result.run_id).tags
+    assert "dagster/retry_on_asset_or_op_failure" not in tags
 
 
 def test_a_specification_of_ones_own_runs_too(account, make_client, instance):

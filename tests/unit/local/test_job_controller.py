@@ -40,7 +40,7 @@ class World:
     """An account in this process."""
 
     def __init__(self, state_dir):
-        (state_dir / "runner.json").write_text('{"level": "plain"}')
+        (state_dir / "runner.json").write_text('{"level": "plain", "stage_mounts": "off"}')
         self.clock, self.runner = FakeClock(), FakeRunner()
         self.account = Account(state_dir, clock=self.clock)
         self.session = self.account.create_session("ADMIN", "ACCOUNTADMIN")

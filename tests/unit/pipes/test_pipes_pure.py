@@ -6,12 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monad_dagster.pipes.failures import RULES, FailureClass, classify, pending_failure
+from monad_dagster.pipes.failures import (
+    RULES,
+    Failure,
+    FailureClass,
+    classify,
+    pending_failure,
+    queue_failure,
+)
 from monad_dagster.pipes.interrupts import OnInterrupt, wants_cancel
-from monad_dagster.pipes.logs import GAP, ContainerTail
+from monad_dagster.pipes.log_tail import GAP, ContainerTail
 from monad_dagster.pipes.naming import attempt_name, job_service_name
 from monad_dagster.pipes.observations import observation_metadata
 from monad_dagster.pipes.pacing import Backoff, RateLimit
+from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName, check_job_service_name
 from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
 
@@ -75,6 +83,21 @@ def test_a_gap_between_tails_is_marked():
     assert tail.take_tail("x\ny") == [GAP, "x", "y"]
 
 
+def test_a_cut_answer_with_timestamps_leaves_a_mark():
+    """An answer that does not reach back to the newest known line has lost lines before it."""
+    tail = ContainerTail()
+    tail.take_timestamped(stamped(0, 1, 2))
+    assert tail.take_timestamped(stamped(8, 9)) == [GAP, "line 8", "line 9"]
+    assert tail.take_timestamped(stamped(8, 9)) == []
+
+
+def test_a_first_answer_as_large_as_answers_get_has_lost_its_beginning():
+    """Who reattaches to a talkative job service learns that it did not see the start."""
+    assert ContainerTail().take_timestamped(stamped(*range(5)), max_lines=5)[0] == GAP
+    assert ContainerTail().take_tail("x" * 99_000)[0] == GAP
+    assert GAP not in ContainerTail().take_timestamped(stamped(*range(5)), max_lines=6)
+
+
 def container(**values):
     """Build the main container's state."""
     return ContainerState("main", **values)
@@ -131,6 +154,50 @@ def test_an_exception_from_the_script_is_never_retried():
     )
     assert failure.failure_class is FailureClass.USER_CODE
     assert not failure.retry
+
+
+def test_the_instance_that_failed_by_itself_is_to_blame():
+    """Instances that were ended because another failed do not hide its exit code."""
+    victim = ContainerState("main", 0, "FAILED", "Encountered fatal error", last_exit_code=143)
+    culprit = ContainerState("main", 1, "FAILED", "User application error", last_exit_code=7)
+    failure = classify(JobServiceStatus.FAILED, [victim, culprit], own_containers=["main"])
+    assert (failure.failure_class, failure.exit_code) == (FailureClass.USER_CODE, 7)
+    assert (failure.instance_id, failure.container) == (1, "main")
+
+
+def test_a_gpu_out_of_memory_is_told_from_other_user_errors():
+    """Only the log says so; the advice is another one and nothing is retried."""
+    failure = Failure(FailureClass.USER_CODE, "FAILED", 1)
+    cuda = failure.explained_by(["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate"])
+    assert cuda.failure_class is FailureClass.OUT_OF_MEMORY
+    assert not cuda.retry
+    assert failure.explained_by(["ValueError: no column"]) == failure
+
+
+def pool(**values):
+    """Build a compute pool of two nodes."""
+    facts = {"state": "ACTIVE", "instance_family": "GPU_NV_S", "min_nodes": 1, "max_nodes": 2}
+    counts = {"active_nodes": 0, "idle_nodes": 0, "auto_resume": True}
+    return ComputePool(name="P", **(facts | counts | values))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "expected"),
+    [
+        ({"error_code": "392507"}, "", FailureClass.CAPACITY),
+        ({"error_code": "392508"}, "", FailureClass.CAPACITY),
+        ({"status_message": "We have observed CAPACITY_ERROR."}, "", FailureClass.CAPACITY),
+        ({"active_nodes": 2}, "", FailureClass.CAPACITY),
+        ({}, "Unschedulable due to insufficient resources", FailureClass.CAPACITY),
+        ({}, "Compute pool node(s) are being provisioned", FailureClass.PROVISIONING),
+        ({}, "Waiting to start", FailureClass.PROVISIONING),
+    ],
+)
+def test_a_job_service_that_does_not_start_is_classified_by_its_pool(changes, message, expected):
+    """Pool errors and a full pool are capacity; a pool with room is late with its node."""
+    found = queue_failure([container(status="PENDING", message=message)], pool(**changes))
+    assert found is expected
+    assert RULES[found].retry
 
 
 def test_every_class_has_a_rule():

@@ -118,6 +118,48 @@ def test_a_name_that_is_held_by_the_same_specification_is_adopted():
     assert submission.adopted
 
 
+def test_our_own_statement_whose_answer_was_lost_is_a_submission():
+    """The same run finds its job service under the name: nothing was there before the call."""
+    options = JobOptions(compute_pool="P", labels={"run_id": "r"})
+
+    def answer(text):
+        if text.startswith("EXECUTE"):
+            return lost_answer()
+        if "GET_JOB_HISTORY" in text:
+            return [{"query_id": "q-1"}]
+        return described(options.comment(SPEC)) if text.startswith("DESCRIBE") else []
+
+    session, _ = scripted_session(answer)
+    submission = JobServices(session).submit(NAME, SPEC, options)
+    assert (submission.query_id, submission.adopted) == ("q-1", False)
+
+
+@pytest.mark.parametrize(("deleted", "accepted"), [(None, True), ("2026-11-23", False)])
+def test_a_lost_answer_is_resolved_by_query_id_in_the_history(deleted, accepted):
+    """A job service that cannot be described yet is found by the statement that created it."""
+    error = lost_answer()
+    error.sfqid = "q-lost"
+    asked = []
+
+    def answer(text):
+        if text.startswith("EXECUTE"):
+            return error
+        if "GET_JOB_HISTORY" in text:
+            asked.append(text)
+            return [{"query_id": "q-lost", "deleted_time": deleted}]
+        return refused(2003)
+
+    session, _ = scripted_session(answer)
+    if accepted:
+        submission = JobServices(session).submit(NAME, SPEC, OPTIONS)
+        assert (submission.query_id, submission.adopted) == ("q-lost", False)
+    else:
+        with pytest.raises(ConnectionFailedError):
+            JobServices(session).submit(NAME, SPEC, OPTIONS)
+    assert "query_id = 'q-lost'" in asked[0]
+    assert "name = 'J'" in asked[0] or f"name = '{NAME.name}'" in asked[0]
+
+
 def test_a_name_that_is_held_by_another_specification_is_an_error():
     """The error names both hashes and how to go on."""
     other = json.dumps({"monad_dagster": {"spec_sha256": "abc"}})

@@ -121,6 +121,7 @@ class TrainingParams(_RemembersGiven):
     time_budget_seconds: float | None = None
     batch_size: int | None = None
     seed: int = 0
+    resume: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -137,6 +138,13 @@ class TrainingParams(_RemembersGiven):
         for name in ("metrics", "top_k", "predictions_threshold"):
             if getattr(self, name):
                 warn_no_effect(f"TrainingParams.{name}", "give it in TestingParams")
+
+    def plain(self) -> dict[str, Any]:
+        """Return the fields that decide what is learnt, for comparing two attempts."""
+        places = ("checkpoint_dir", "resume", "overwrite", "callbacks", "loss", "metrics")
+        made = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in places}
+        ids = self.entity_ids
+        return made | {"entity_ids": None if ids is None else sorted(ids.resolve())}
 
     def merged(self, other: "TrainingParams") -> "TrainingParams":
         """Return a copy in which the fields given in *other* win."""
@@ -169,6 +177,8 @@ class TestingParams(_RemembersGiven):
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
         check_strategy(self.strategy)
+        if isinstance(self.remote_save_location, Mapping):
+            self.remote_save_location = DataLocation(**self.remote_save_location)
         check_remote_location(self.remote_save_location)
         self.output_type = OutputType(self.output_type)
         for name, default in (("precision", 32), ("devices", 1), ("strategy", None)):

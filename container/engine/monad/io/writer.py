@@ -89,7 +89,7 @@ def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, A
         name = path.relative_to(source).as_posix()
         if name == MANIFEST:
             continue
-        digest, size = _copied(path, output / name)
+        digest, size = copy_once(path, output / name)
         entries.append({"path": name, "size": size, "sha256": digest})
     lines = "".join(f"{entry['path']}\0{entry['sha256']}\n" for entry in entries)
     made = {
@@ -110,7 +110,17 @@ def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, A
     return made
 
 
-def _copied(path: Path, target: Path) -> tuple[str, int]:
+def file_digest(path: Path) -> tuple[str, int]:
+    """Return a file's SHA-256 and size, in one sequential read."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as reading:
+        while block := reading.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+    return digest.hexdigest(), size
+
+
+def copy_once(path: Path, target: Path) -> tuple[str, int]:
     """Copy one file front to back; returns its digest and size."""
     digest, size = hashlib.sha256(), 0
     with _reported(target, path.stat().st_size):

@@ -9,13 +9,14 @@ import torch
 
 from monad.config.params import TrainingParams
 from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.training.loop import Plan, loader, run_trainer
+from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
     Rows,
-    held_out,
     joined,
     latest_split,
     sample_rows,
@@ -38,18 +39,21 @@ _SHORT_SHARE = 0.75
 
 
 def fit_scenario(
-    module: "MonadModuleImpl", params: TrainingParams, scratch: Path
+    module: "MonadModuleImpl",
+    params: TrainingParams,
+    scratch: Path,
+    attempt: Attempt | None = None,
 ) -> dict[str, float]:
     """Train *module* in place; returns the metrics of the best weights."""
     store = module.store  # read before the clock starts: a budget is for training
-    begun = time.monotonic()
+    begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
     chosen = settings(module.checkpoint.config, params, _DEFAULT_RATE, run_logger)
     train, validation = _rows(module, params)
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
-    label_seconds = time.monotonic() - begun
+    label_seconds = time.monotonic() - begun - (attempt.used if attempt else 0.0)
     run_logger.info(
         "Labelled %d training rows (%d split points) and %d validation rows in %.1f seconds",
         len(train),
@@ -75,6 +79,7 @@ def fit_scenario(
         started=begun,
         label="Training",
         deadline=None if budget is None else begun + budget,
+        seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
@@ -82,11 +87,12 @@ def fit_scenario(
     monitor = _monitor(module, params)
     best = run_trainer(
         lightning_module,
-        loader(lambda epoch: batches.epoch(train, (params.seed, epoch), chosen.rows)),
-        loader(lambda _: batches.epoch(validation, None, 512)) if len(validation) else None,
+        loader(lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip)),
+        loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
         params,
         scratch / "lightning_checkpoints",
         monitor,
+        attempt,
     )
     if best is not None:
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
@@ -153,7 +159,7 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
         late = Labeler(store, module.target_fn, module.task, timed[1], DataMode.VALIDATION)
         stamp = np.array([timed[0]])
         return train, sample_rows(late, everyone, stamp, _MOST_VALIDATION_ROWS, random, seconds)
-    held = held_out(store, config.data_params.split)[everyone]
+    held = held_out_entities(config, store)[everyone]
     train = sample_rows(labeler, everyone[~held], points, _MOST_ROWS, random, seconds, per_entity)
     validation = _validation_rows(labeler, everyone[held], points, random, seconds)
     return train, validation if validation is not None else train.take(np.arange(0))

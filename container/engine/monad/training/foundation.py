@@ -14,6 +14,7 @@ from monad.config.schema import FoundationModelConfig
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.representation import Representation, fit_representation
+from monad.data.split_query import held_out_entities
 from monad.data.store import Store
 from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
@@ -24,7 +25,7 @@ from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logg
 from monad.model.network import Network
 from monad.training.loop import Plan, loader, run_trainer
 from monad.training.pretraining import PretrainBatches, PretrainHeads, PretrainModule
-from monad.training.rows import held_out
+from monad.training.resume import Attempt
 from monad.training.settings import network_size, settings, training_end, training_params
 
 FEATURES = "features"
@@ -46,7 +47,8 @@ def pretrain(
         config_path: The YAML configuration.
         output_path: Directory of the checkpoint; must be empty unless resume or overwrite.
         storage_config_path: Optional storage configuration.
-        resume: Keep a complete result that is already there; redo an incomplete one.
+        resume: Keep a complete result that is already there; continue an incomplete one from its
+            newest complete partial checkpoint.
         overwrite: Empty the output directory first.
     """
     configure_logging()
@@ -58,9 +60,13 @@ def pretrain(
     if overwrite:
         fit_logger.info("Overwrite flag set, the directory %s was cleaned", output)
     with scratch_directory() as scratch:
-        store, representation = _fit(config, scratch)
-        metrics = _train(config, store, representation, scratch)
+        attempt = Attempt.open(output, scratch, resume, "pretrain", config.raw)
+        store, representation = _fitted(config, scratch) or _fit(config, scratch)
+        if attempt.partial is None:
+            attempt.writer().write(None)
+        metrics = _train(config, store, representation, attempt)
         _publish(scratch, output, config, store, metrics, "foundation_model")
+        attempt.finish()
 
 
 def fit_behavioral_representation(
@@ -110,8 +116,21 @@ def train_foundation_model(
         return
     store, _ = open_store(config, training_end(config), representation.column_plans())
     with scratch_directory() as scratch:
-        metrics = _train(config, store, representation, scratch)
+        settings = ("train", config.raw, representation.to_plain())
+        attempt = Attempt.open(output, scratch, resume, *settings)
+        metrics = _train(config, store, representation, attempt)
         _publish(scratch, output, config, store, metrics, "foundation_model")
+        attempt.finish()
+
+
+def _fitted(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Representation] | None:
+    """Return what an earlier attempt fitted, when its files were restored to *scratch*."""
+    stored = scratch / FEATURES / "representation.pt"
+    if not stored.is_file():
+        return None
+    representation = Representation.from_plain(torch.load(stored, weights_only=True))
+    store, _ = open_store(config, training_end(config), representation.column_plans())
+    return store, representation
 
 
 def _publish(
@@ -142,7 +161,7 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     _check_range(store, end)
     seed = training_params(config).seed
     limits = config.memory_constraining_params
-    representation = fit_representation(store, plans, end, limits, seed)
+    representation = fit_representation(store, plans, end, limits, seed, shared_columns(config))
     (scratch / FEATURES).mkdir(parents=True)
     torch.save(representation.to_plain(), scratch / FEATURES / "representation.pt")
     text = yaml.safe_dump(suggested_config(config, plans), sort_keys=False)
@@ -163,6 +182,24 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     return store, representation
 
 
+def shared_columns(config: FoundationModelConfig) -> dict[tuple[str, str], str]:
+    """Return the shared entity of each column that has one, by (source, column) in lower case.
+
+    Columns of a joined table are those of the event source, too.
+    """
+    made = {}
+    joined: dict[str, list[str]] = {}
+    for source in config.data_sources:
+        for join in source.joined_data_sources:
+            joined.setdefault(join.name.lower(), []).append(source.name.lower())
+    for source in config.data_sources:
+        owners = [source.name.lower(), *joined.get(source.name.lower(), [])]
+        for shared in source.shared_entities:
+            for column in shared.columns:
+                made.update({(owner, column.lower()): shared.name for owner in owners})
+    return made
+
+
 def _check_range(store: Store, end: int) -> None:
     if store.first_time >= end:
         raise CheckpointError(
@@ -175,20 +212,20 @@ def _check_range(store: Store, end: int) -> None:
 
 
 def _train(
-    config: FoundationModelConfig, store: Store, representation: Representation, scratch: Path
+    config: FoundationModelConfig, store: Store, representation: Representation, attempt: Attempt
 ) -> dict[str, float]:
-    """Train the network and write the checkpoint's files to *scratch*."""
-    begun = time.monotonic()
+    """Train the network and write the checkpoint's files to scratch."""
+    begun = time.monotonic() - attempt.used
     params = training_params(config)
     network, module, validated = _train_network(
-        config, params, store, representation, scratch, begun
+        config, params, store, representation, attempt, begun
     )
     metrics = {name: float(value) for name, value in validated.items()}
     metrics["training_seconds"] = time.monotonic() - begun
     metrics["steps"] = float(module.global_step)
     metrics["num_events"] = float(store.num_events)
     metrics["num_entities"] = float(store.num_entities)
-    write_checkpoint(scratch, config, representation, network, module.heads, None, None, {})
+    write_checkpoint(attempt.scratch, config, representation, network, module.heads, None, None, {})
     log_metrics(
         pretrain_logger,
         f"Foundation model trained in {metrics['training_seconds']:.1f} seconds,"
@@ -203,7 +240,7 @@ def _train_network(
     params: TrainingParams,
     store: Store,
     representation: Representation,
-    scratch: Path,
+    attempt: Attempt,
     begun: float,
 ) -> tuple[Network, PretrainModule, dict[str, torch.Tensor]]:
     torch.manual_seed(params.seed)
@@ -212,7 +249,7 @@ def _train_network(
     heads = PretrainHeads(representation, network)
     size = network.size
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
-    held = held_out(store, config.data_params.split)
+    held = held_out_entities(config, store)
     everyone = np.arange(store.num_entities)
     end = representation.training_end
     per_entity = config.data_params.maximum_splitpoints_per_entity or 1
@@ -227,6 +264,7 @@ def _train_network(
         started=begun,
         label="Pretraining",
         deadline=None if budget is None else begun + budget,
+        seed=params.seed,
     )
     pretrain_logger.info(
         "Foundation model training started: %d parameters, %d main entities, %d events a row at"
@@ -241,11 +279,12 @@ def _train_network(
     module.validation_steps = 0.5 * validation.total_events() / chosen.tokens
     best = run_trainer(
         module,
-        loader(lambda epoch: train.epoch(epoch, chosen.rows)),
-        loader(lambda _: validation.epoch(0, chosen.rows)) if has_validation else None,
+        loader(lambda epoch, skip: train.epoch(epoch, chosen.rows, skip)),
+        loader(lambda *_: validation.epoch(0, chosen.rows)) if has_validation else None,
         params,
-        scratch / "lightning_checkpoints",
+        attempt.scratch / "lightning_checkpoints",
         ("val_loss", "min"),
+        attempt,
     )
     if best is not None:
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]

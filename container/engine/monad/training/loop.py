@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
+from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.threads import calibrate_threads
 
 _WARM_UP = 0.03
@@ -44,22 +45,28 @@ class Plan:
     deadline: float | None
     started: float
     label: str
+    seed: int = 0
 
 
 class BatchStream(IterableDataset):
-    """Yields the batches of one epoch; *make* is called with the epoch's number."""
+    """Yields the batches of one epoch.
 
-    def __init__(self, make: Callable[[int], Iterator[Any]]) -> None:
+    *make* is called with the epoch's number and the number of its batches to leave out, which is
+    not zero only for the epoch in which an earlier attempt was interrupted.
+    """
+
+    def __init__(self, make: Callable[[int, int], Iterator[Any]]) -> None:
         self.make = make
         self.epoch = 0
+        self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
-        epoch = self.epoch
-        self.epoch += 1
-        return self.make(epoch)
+        epoch, skip = self.epoch, self.skip
+        self.epoch, self.skip = self.epoch + 1, 0
+        return self.make(epoch, skip)
 
 
-def loader(make: Callable[[int], Iterator[Any]]) -> DataLoader:
+def loader(make: Callable[[int, int], Iterator[Any]]) -> DataLoader:
     """Return a loader over batches that are made whole."""
     return DataLoader(BatchStream(make), batch_size=None, num_workers=0)
 
@@ -106,7 +113,8 @@ class BudgetModule(lightning.LightningModule):
         return min(self.global_step / total, 1.0)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate for this step."""
+        """Set the step's random numbers and learning rate; both follow from its number."""
+        self._seed(self.global_step)
         done = self.progress()
         warm = min((self.global_step + 1) / max(_WARM_UP * self.expected_steps(), 10.0), 1.0)
         factor = warm * max(_FLOOR, 1.0 - done)
@@ -124,8 +132,13 @@ class BudgetModule(lightning.LightningModule):
         """Move a batch to the device."""
         return to_device(batch, device)
 
+    def _seed(self, step: int) -> None:
+        # A resumed training must draw what an uninterrupted one draws; GPUs keep their own state.
+        torch.default_generator.manual_seed((self.plan.seed << 32) + step)
+
     def on_validation_epoch_start(self) -> None:
         """Start the validation clock."""
+        self._seed(0)
         self._validation_started = time.monotonic()
 
     def validation_done(self) -> None:
@@ -222,8 +235,12 @@ def run_trainer(
     params: TrainingParams,
     checkpoints: Path,
     monitor: tuple[str, str],
+    attempt: Attempt | None = None,
 ) -> Path | None:
-    """Train *module* and return the Lightning checkpoint with the best monitored value."""
+    """Train *module* and return the Lightning checkpoint with the best monitored value.
+
+    With *attempt*, partial checkpoints are written, and training continues from one if it has one.
+    """
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -258,6 +275,9 @@ def run_trainer(
                 min_delta=stopping.min_delta,
             )
         )
+    if attempt is not None:
+        keeping = ResumeKeeper(attempt.writer(), params.checkpoint_every_n_steps, attempt.used)
+        callbacks.append(keeping)
     every_steps = params.check_val_every_n_steps
     trainer = lightning.Trainer(
         max_epochs=module.plan.epochs,
@@ -274,6 +294,22 @@ def run_trainer(
         default_root_dir=str(checkpoints.parent),
         **device_settings(params),
     )
-    trainer.fit(module, train, validation)
+    continued = _continued(train, attempt)
+    try:
+        trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
+    finally:
+        if continued is not None:
+            continued.unlink(missing_ok=True)
     found = Path(keeper.best_model_path) if keeper.best_model_path else None
     return found if found is not None and found.is_file() else None
+
+
+def _continued(train: DataLoader, attempt: Attempt | None) -> Path | None:
+    """Move *train* to where an earlier attempt stopped; returns the state to continue from."""
+    partial = attempt.partial if attempt is not None else None
+    if attempt is None or partial is None or partial.state is None:
+        return None
+    stream = train.dataset
+    assert isinstance(stream, BatchStream)
+    stream.epoch, stream.skip = partial.epoch, partial.batch
+    return moved_state(partial, attempt.scratch)

@@ -19,12 +19,14 @@ from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
 from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, header
+from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
 from monad.model.heads import Head, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
+from monad.training.resume import Attempt
 from monad.training.rows import Labeler, Rows, active_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
@@ -113,14 +115,20 @@ class MonadModuleImpl:
         if params.loss is not None and self.task.kind == "recommendation":
             warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None
-        if output is not None and prepare_output(output, False, params.overwrite):
+        if output is not None and prepare_output(output, params.resume, params.overwrite):
+            run_logger.info("Resume: %s is complete, nothing to do", output)
             return
         with scratch_directory() as scratch:
-            metrics = fit_scenario(self, params, scratch)
-            if output is None:
+            attempt = None
+            if output is not None:
+                settings = (self.checkpoint.config.raw, self.task.to_plain(), params.plain())
+                attempt = Attempt.open(output, scratch, params.resume, "scenario", *settings)
+            metrics = fit_scenario(self, params, scratch, attempt)
+            if output is None or attempt is None:
                 run_logger.warning("checkpoint_dir is not set; the scenario is in memory only")
                 return
             self._write(scratch, output, metrics)
+            attempt.finish()
 
     def _write(self, scratch: Path, output: Path, metrics: dict[str, float]) -> None:
         checkpoint = self.checkpoint
@@ -231,8 +239,12 @@ class MonadModuleImpl:
         wanted: list[np.ndarray] = []
         with scratch_directory() as scratch:
             file = None
-            if params.local_save_location is not None:
-                file = PredictionFile(scratch / "predictions.tsv", header(self.task, params.top_k))
+            columns = header(self.task, params.top_k)
+            if params.remote_save_location is not None:
+                with PredictionsTable(params.remote_save_location) as table:
+                    table.prepare(table_columns(columns))
+            if params.local_save_location is not None or params.remote_save_location is not None:
+                file = PredictionFile(scratch / "predictions.tsv", columns)
             done = 0
             parts = self._batches(batches, ordered, params.limit_test_batches)
             for output, batch in infer(self.network, self.head, parts, device):
@@ -251,7 +263,14 @@ class MonadModuleImpl:
             if rows.targets is not None:
                 used = ordered.take(np.arange(done))
             if file is not None:
-                self._save(file, scratch, params)
+                file.close()
+                if params.remote_save_location is not None:
+                    made_columns = table_columns(columns)
+                    saved = rows_of_file(scratch / "predictions.tsv", made_columns)
+                    with PredictionsTable(params.remote_save_location) as table:
+                        table.replace(made_columns, saved, int(rows.stamps[0]))
+                if params.local_save_location is not None:
+                    self._save(file, scratch, params)
         predictions = made if self.task.kind == "recommendation" else np.array(made)
         return predictions, wanted, used, batches
 
@@ -291,7 +310,6 @@ class MonadModuleImpl:
         return shown, None, decoded
 
     def _save(self, file: PredictionFile, scratch: Path, params: TestingParams) -> None:
-        file.close()
         target = Path(str(params.local_save_location))
         if target.name != "predictions.tsv":
             (scratch / "predictions.tsv").rename(scratch / target.name)

@@ -186,8 +186,8 @@ class PretrainBatches:
         """Return the number of events that an epoch reads at most."""
         return float(np.minimum(self.counts, self.reader.max_events).sum())
 
-    def epoch(self, epoch: int, rows: int = 256) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
+    def epoch(self, epoch: int, rows: int = 256, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, without the first *skip*."""
         random = np.random.default_rng((self.seed, epoch))
         stream = self.reader.store.stream
         begin = stream.offsets[self.entities]
@@ -201,7 +201,7 @@ class PretrainBatches:
         known = np.minimum(stamps, self.end - FUTURE_DAYS[-1] * DAY_SECONDS)
         stamps = np.where(known > np.asarray(stream.times[begin]), known, stamps)
         lengths = self.reader.lengths(self.entities, stamps)
-        for chosen in batches_by_length(lengths, self.tokens, rows, random):
+        for chosen in batches_by_length(lengths, self.tokens, rows, random)[skip:]:
             yield self.read(self.entities[chosen], stamps[chosen])
 
     def read(self, entities: np.ndarray, stamps: np.ndarray) -> dict[str, Any]:

@@ -40,8 +40,10 @@ class ScenarioBatches:
             self.item_field = reader.representation.fields[index]
             self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
 
-    def epoch(self, rows: Rows, seed: tuple[int, int] | None, size: int) -> Iterator[Batch]:
-        """Yield the batches of *rows*; shuffled when a seed is given."""
+    def epoch(
+        self, rows: Rows, seed: tuple[int, int] | None, size: int, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Yield the batches of *rows* after the first *skip*; shuffled when a seed is given."""
         random = None if seed is None else np.random.default_rng(seed)
         lengths = self.reader.lengths(rows.entities, rows.stamps)
         if random is not None and self.short_share > 0:
@@ -57,7 +59,7 @@ class ScenarioBatches:
         ]
         if random is not None:
             made = [made[i] for i in random.permutation(len(made))]
-        for chosen in made:
+        for chosen in made[skip:]:
             yield self.read(rows.take(chosen), max(int(lengths[chosen].max()), 1))
 
     def read(self, rows: Rows, most_events: int | None = None) -> Batch:

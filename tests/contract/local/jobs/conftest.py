@@ -12,6 +12,7 @@ import requests
 import snowflake.connector
 
 from monad_dagster.local import LocalAccount
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 SETUP = """
 create role if not exists monad_role;
@@ -186,6 +187,7 @@ def make_account(state_dir, level=None):
     """Start a set-up account with the image `monad:latest`, on one isolation level if given."""
     if level is not None:
         (state_dir / "runner.json").write_text(json.dumps({"level": level}))
+    (state_dir / "event_table.json").write_text('{"metric_seconds": 0.2}')
     account = AccountForTests(state_dir)
     account.local.start()
     admin = account.connect("ADMIN", database=None, schema=None, warehouse=None)
