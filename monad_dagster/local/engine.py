@@ -110,7 +110,14 @@ class Engine:
         root.execute("SET GLOBAL ieee_floating_point_ops = false")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
+        self._confine()
         self.reconcile()
+
+    def _confine(self) -> None:
+        """Let the engine open files of the state directory only, whatever it is asked for."""
+        root, state = self._fs.duck_conn, str(self.account.state_dir.resolve())
+        root.execute(f"SET GLOBAL allowed_directories = [{quote_literal(state)}]")
+        root.execute("SET GLOBAL enable_external_access = false")
 
     def _attach_all(self) -> None:
         for found in self.account.catalog.list_objects("DATABASE"):
