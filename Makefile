@@ -68,8 +68,14 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
 		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
 
+SEED ?= 1
+COUNT ?= 200
+chaos: install ## every signal at every phase, then COUNT=200 materializations under random faults (SEED=1)
+	@$(BIN)/python -W ignore -m tests.chaos matrix --write docs/signal-matrix.md
+	@$(BIN)/python -W ignore -m tests.chaos run --seed $(SEED) --count $(COUNT)
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test browser check evaluate clean
+.PHONY: help install pipeline ui test browser check evaluate chaos clean

@@ -124,9 +124,10 @@ def _expected_run_status(cell: Cell) -> str:
 class CellRun:
     """Carries out one cell."""
 
-    def __init__(self, stand: Stand, cell: Cell) -> None:
+    def __init__(self, stand: Stand, cell: Cell, retry_executor: str | None = None) -> None:
         self.stand = stand
         self.cell = cell
+        self.retry_executor = retry_executor or cell.executor
         self.partition = cell.partition
         self.pool = f"SMALL_{cell.partition.upper()}" if cell.phase == "queued" else None
         self.blocker = None
@@ -226,7 +227,7 @@ class CellRun:
         """Retry as the user interface does, and count what that did."""
         stand = self.stand
         run = stand.instance.get_run_by_id(worker.run_id)
-        again = stand.zygote.retry(run, self.partition, tagged=True, executor=self.cell.executor)
+        again = stand.zygote.retry(run, self.partition, tagged=True, executor=self.retry_executor)
         again.wait()
         found = wait_until(self.all_terminal, f"the job services of {self.cell} have ended")
         outcome.job_status = found[0].raw_status
@@ -252,10 +253,12 @@ class CellRun:
         return [m["training/step"].value for m in metadata if "training/step" in m]
 
 
-def run_cells(stand: Stand, cells: Sequence[Cell], *, at_once: int) -> Iterator[Outcome]:
+def run_cells(
+    stand: Stand, cells: Sequence[Cell], *, at_once: int, retry_executor: str | None = None
+) -> Iterator[Outcome]:
     """Carry out cells, several at once, and yield what was counted in their order."""
     with ThreadPoolExecutor(at_once) as pool:
-        yield from pool.map(lambda cell: CellRun(stand, cell).run(), cells)
+        yield from pool.map(lambda cell: CellRun(stand, cell, retry_executor).run(), cells)
 
 
 def judge(outcome: Outcome) -> list[str]:

@@ -155,6 +155,11 @@ class ChaosRun:
 
     def _befall(self, worker: Worker, fate: Fate) -> None:
         """Let a worker's fate happen and wait for its end."""
+        # A launcher creates the run before its worker; here the worker does it first of all.
+        wait_until(
+            lambda: worker.ended.is_set() or self.stand.instance.get_run_by_id(worker.run_id),
+            f"run {worker.run_id} exists",
+        )
         if fate.kind in ("SIGKILL", "SIGTERM", "cancel") and not worker.ended.wait(fate.seconds):
             self._note(f"workers {fate.kind}")
             if fate.kind == "SIGKILL":

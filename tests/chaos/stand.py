@@ -49,7 +49,14 @@ CLIENT = {
     "stage_memory": "1Gi",
     "drain_timeout_seconds": 60.0,
 }
-DAGSTER_YAML = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+# No compute logs: each would cost two more processes a run, and nobody reads them here.
+DAGSTER_YAML = """
+telemetry: {enabled: false}
+nux: {enabled: false}
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
