@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     commands = parser.add_subparsers(required=True)
     matrix = commands.add_parser("matrix", help="the signal matrix")
-    matrix.add_argument("--covering", action="store_true", help="ten cells instead of fifty")
+    matrix.add_argument("--covering", action="store_true", help="ten cells instead of all")
     matrix.add_argument("--only", default="", help="cells whose name contains this")
     matrix.add_argument("--write", type=Path, help="write the table into this page")
     matrix.set_defaults(command=run_matrix)

@@ -16,6 +16,7 @@ retried as the user interface does. Each cell runs real processes against the lo
 | SIGINT | Ctrl-C at the terminal of a foreground run: every process of the run gets it |
 | SIGTERM | an eviction or a redeployment: the run worker gets it, and nothing is said of a cancel |
 | SIGKILL | the run worker's container dies: every process at once, and the run monitor notices |
+| SIGKILL-alone | only the run worker is killed; the process of the step lives on for a while |
 | cancel | *Terminate* in the user interface: the run is CANCELING, then its process is interrupted |
 | force-terminate | the run is marked CANCELED and its worker, which still lives, is not told |
 
