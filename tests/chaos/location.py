@@ -73,9 +73,10 @@ class CrashingSnowflakeResource(SnowflakeResource):
                 def crashing(*arguments: Any, **options: Any) -> Any:
                     number = CrashPoint.statement()
                     CrashPoint.reached(number, after=False)
-                    result = execute(*arguments, **options)
-                    CrashPoint.reached(number, after=True)
-                    return result
+                    try:
+                        return execute(*arguments, **options)
+                    finally:  # an error is an answer too
+                        CrashPoint.reached(number, after=True)
 
                 opened.execute = crashing
                 return opened
