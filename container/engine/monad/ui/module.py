@@ -144,9 +144,6 @@ def _dates(split: dict[DataMode, TimeRange] | None) -> dict[str, Any]:
                     "Use prediction_date, or TRAIN, VALIDATION or TEST",
                 )
             )
-        for name, value in zip(
-            names[DataMode(mode)], (span.start_date, span.end_date), strict=True
-        ):
-            if value is not None:
-                made[name] = value
+        found = zip(names[DataMode(mode)], (span.start_date, span.end_date), strict=True)
+        made.update({name: value for name, value in found if value is not None})
     return made
