@@ -15,12 +15,12 @@ SELECT = 0x1000
 # First words of statements the SQL engine executes; everything else must have a handler.
 _ENGINE_FIRST = frozenset(
     {"SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "BEGIN",
-     "START", "COMMIT", "ROLLBACK", "SET", "UNSET", "EXPLAIN"}
+     "START", "COMMIT", "ROLLBACK", "SET", "UNSET"}
 )  # fmt: skip
 # First words Snowflake knows; anything else is a syntax error rather than a missing feature.
 _KNOWN_FIRST = _ENGINE_FIRST | frozenset(
     {"CREATE", "ALTER", "DROP", "UNDROP", "SHOW", "DESCRIBE", "DESC", "GRANT", "REVOKE", "COPY",
-     "CALL", "EXECUTE", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
+     "CALL", "EXECUTE", "EXPLAIN", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
 )  # fmt: skip
 _ENGINE_SECOND = frozenset({"TABLE", "VIEW"})
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
+from monad_dagster.local.adjusting import adjusted
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
 from monad_dagster.local.variants import compare_as_text
@@ -59,26 +60,6 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
         except BinderException:
             pass  # a sum over text, or a real mistake that the next line reports
     return duck.sql(text, params=params or None)
-
-
-def _adjusted(expression: Any) -> Any:
-    """Change what fakesnow does not: arrays with a name, and times converted to another zone.
-
-    `ARRAY_CONSTRUCT(...) AS name` holds values of several types, as it does without AS.
-    CONVERT_TIMEZONE(zone, time) is a time with a zone; deviation: clients see it in UTC.
-    """
-    from sqlglot import exp
-
-    for node in list(expression.find_all(exp.ConvertTimezone)):
-        if node.args.get("source_tz") is None:
-            node.replace(
-                exp.Cast(this=node.args["timestamp"], to=exp.DataType.build("timestamptz"))
-            )
-    for node in list(expression.find_all(exp.Array)):
-        alias = node.parent
-        if isinstance(alias, exp.Alias) and isinstance(alias.parent, exp.Select):
-            node.replace(exp.Anonymous(this="json_array", expressions=node.expressions))
-    return expression
 
 
 def _sync_autocommit(session: "Session") -> None:
@@ -129,7 +110,14 @@ class Engine:
         root.execute("SET GLOBAL ieee_floating_point_ops = false")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
+        self._confine()
         self.reconcile()
+
+    def _confine(self) -> None:
+        """Let the engine open files of the state directory only, whatever it is asked for."""
+        root, state = self._fs.duck_conn, str(self.account.state_dir.resolve())
+        root.execute(f"SET GLOBAL allowed_directories = [{quote_literal(state)}]")
+        root.execute("SET GLOBAL enable_external_access = false")
 
     def _attach_all(self) -> None:
         names = {found.name for found in self.account.catalog.list_objects("DATABASE")}
@@ -350,7 +338,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = compare_as_text(cursor._transform(_adjusted(expression), params))
+            transformed = compare_as_text(cursor._transform(adjusted(expression), params))
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):

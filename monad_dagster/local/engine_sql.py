@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from monad_dagster.local import access, engine_errors, errors, rewriting
+from monad_dagster.local import access, engine_errors, engine_functions, errors, rewriting
 from monad_dagster.local.arrow_results import ArrowRows, rowtype_of
 from monad_dagster.local.results import Column, ResultSet
 from monad_dagster.local.statements import Bind, Statement
@@ -41,6 +41,7 @@ def _execute(
     prepared.sql = engine.inline_variables(session, prepared.sql)
     expression = _parse(prepared.sql)
     type_id = statement_type_id(expression)
+    engine_functions.check(expression)
     plan = access.analyze(session, expression)
     plan.check()
     if plan.computes and not statement.describe_only:

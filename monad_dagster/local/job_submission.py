@@ -274,7 +274,10 @@ def _ineffective(spec: ServiceSpec) -> list[str]:
         if (container.raw.get("sessionTokenConfig") or {}).get("mountConnectionConfig"):
             keys.append("sessionTokenConfig.mountConnectionConfig")
         found += [f"{key} of container '{container.name}' has no effect here." for key in keys]
-    for key in ("endpoints", "endpoint", "resourceManagement", "platformMonitor"):
+    for key in ("endpoints", "endpoint"):
+        public = [item["name"] for item in spec.data["spec"].get(key) or [] if item.get("public")]
+        found += [f"endpoint '{name}' is not public here: there is no ingress." for name in public]
+    for key in ("resourceManagement", "platformMonitor"):
         if spec.data["spec"].get(key):
             found.append(f"{key} has no effect here.")
     for key in ("capabilities", "serviceRoles"):
