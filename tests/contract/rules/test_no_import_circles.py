@@ -35,13 +35,8 @@ def test_no_import_circles():
         for path in sorted((ROOT / "monad_dagster" / "local").rglob("*.py"))
     }
     assert len(graph) > 50
-<<<<<<< HEAD
-    for start, direct in graph.items():
-        seen, waiting = set(), list(direct)
-=======
     for start, imported in graph.items():
         seen, waiting = set(), list(imported)
->>>>>>> main
         while waiting:
             module = waiting.pop()
             if module not in seen:
