@@ -86,8 +86,14 @@ CLIENTS = connector4 connector5 snowcli dagster_pandas
 conformance: install $(CLIENTS:%=.venv-conformance/%/.installed) ## Snowflake's own clients against the local account
 	@$(BIN)/python -m pytest -q -s -p no:cacheprovider -p no:randomly --durations=0 tests/conformance
 
+SEED ?= 1
+COUNT ?= 200
+chaos: install ## every signal at every phase, then COUNT=200 materializations under random faults (SEED=1)
+	@$(BIN)/python -W ignore -m tests.chaos matrix --write docs/signal-matrix.md
+	@$(BIN)/python -W ignore -m tests.chaos run --seed $(SEED) --count $(COUNT)
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline pipeline-docker ui test browser check conformance evaluate clean
+.PHONY: help install pipeline pipeline-docker ui test browser check conformance evaluate clean fidelity chaos

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -62,22 +63,32 @@ def load_python_image(engine: PrivateEngine, engine_dir: Path) -> int:
         BUILD_TOOL,
     ]
     subprocess.run(install, check=True)
+    site = f"usr/local/lib/{version}/dist-packages"
     with tempfile.NamedTemporaryFile(suffix=".tar", dir=engine.root) as file:
         shutil.copyfile(base_archive(), file.name)
         with tarfile.open(file.name, "a") as tar:
-            for distribution in closure([*WANTED, *needed]).values():
-                for path in distribution.files or []:
-                    source = Path(str(path.locate()))
-                    if (
-                        path.parts[0] != ".."
-                        and source.is_file()
-                        and "__pycache__" not in path.parts
-                    ):
-                        tar.add(source, f"./usr/local/lib/{version}/dist-packages/{path}")
-            tar.add(tools, f"./usr/local/lib/{version}/dist-packages")
+            known = {name.removeprefix("./") for name in tar.getnames()}  # an engine takes no twins
+            for name, source in _packages(closure([*WANTED, *needed]), tools):
+                if f"{site}/{name}" not in known:
+                    known.add(f"{site}/{name}")
+                    tar.add(source, f"./{site}/{name}")
         changes = [part for value in ENVIRONMENT for part in ("--change", f"ENV {value}")]
         engine.docker("import", *changes, file.name, IMAGE, timeout=900)
         return Path(file.name).stat().st_size
+
+
+def _packages(
+    distributions: dict[str, metadata.Distribution], tools: Path
+) -> Iterator[tuple[str, Path]]:
+    """Yield (path below site-packages, file) of distributions and of a folder of tools."""
+    for distribution in distributions.values():
+        for path in distribution.files or []:
+            source = Path(str(path.locate()))
+            if path.parts[0] != ".." and source.is_file() and "__pycache__" not in path.parts:
+                yield str(path), source
+    for source in sorted(tools.rglob("*")):
+        if source.is_file() and "__pycache__" not in source.parts:
+            yield str(source.relative_to(tools)), source
 
 
 def main() -> int:
