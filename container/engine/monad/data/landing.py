@@ -148,11 +148,11 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     if base.startswith("TIMESTAMP") or base == "DATE":
         value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
     elif base == "VARCHAR":
-        value = (
-            f"coalesce(try_strptime({column}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
-            if pattern
-            else f"TRY_CAST({column} AS TIMESTAMP)"
-        )
+        # With a zone in the text the instant is meant; without one the session's zone, UTC, holds.
+        text = f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
+        if pattern:
+            text = f"coalesce(epoch(try_strptime({column}, '{pattern}')), {text})"
+        return f"CAST(ceil({text}) AS BIGINT)"
     elif pattern:
         value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
     else:
