@@ -53,6 +53,7 @@ def _execute(
             return ArrowRows(engine.describe(session, expression)), SELECT
         rows = _select(session, expression, prepared.binds)
         return rows, SELECT
+    prepared.sql = engine_functions.escape_comments(expression) or prepared.sql
     batch = _batch(prepared.binds)
     if batch is None:
         table = engine.execute(session, prepared.sql, [bind_value(b) for b in prepared.binds])
