@@ -98,8 +98,12 @@ class Account:
         self._discard_leftovers()
 
     def _discard_leftovers(self) -> None:
-        """Remove what belonged to sessions of an earlier process."""
+        """Remove what belonged to sessions of an earlier process, and what a kill left over."""
         shutil.rmtree(self.state_dir / "results", ignore_errors=True)
+        self.stages.keep_only(
+            (found.database, found.schema, found.name)
+            for found in self.catalog.list_objects("STAGE")
+        )
         for kind in ("STAGE", "FILE FORMAT"):
             for found in self.catalog.list_objects(kind):
                 if found.properties.get("TEMPORARY"):
@@ -156,10 +160,11 @@ class Account:
         return Session(self, 0, "SYSTEM", role)
 
     def drop_object(self, kind: str, name: str, *, database: str, schema: str) -> bool:
-        """Drop an object from the catalog together with its files."""
+        """Drop an object from the catalog, then its files: a kill in between leaves only files."""
+        existed = self.catalog.drop(kind, name, database=database, schema=schema)
         if kind == "STAGE":
             self.stages.drop(database, schema, name)
-        return self.catalog.drop(kind, name, database=database, schema=schema)
+        return existed
 
     # Credentials
 

@@ -191,6 +191,7 @@ class Protocol:
         sql = body.get("sqlText")
         if not isinstance(sql, str):
             raise StatementError(390400, "08001", "sqlText is missing.")
+        _check_shapes(body)
         is_async = bool(body.get("asyncExec"))
         request_id = request.query_params.get("requestId", "")
         if self.account.faults.armed:
@@ -351,6 +352,21 @@ class Protocol:
             ]
             data["chunkHeaders"] = {"x-monad-chunk": "1"}
         return data
+
+
+def _check_shapes(body: dict[str, Any]) -> None:
+    """Refuse bind variables and parameters that are no dictionaries."""
+    bindings, parameters = body.get("bindings"), body.get("parameters")
+    binds = bindings.values() if isinstance(bindings, dict) else [] if bindings is None else [None]
+    if not isinstance(parameters, dict | None) or not all(isinstance(b, dict) for b in binds):
+        raise StatementError(390400, "08001", "bindings or parameters are not understood.")
+    values = [value for bind in binds for value in _listed(bind.get("value"))]
+    if not all(isinstance(value, str | int | float | None) for value in values):
+        raise StatementError(390400, "08001", "A bind variable has no plain value.")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _token(request: Request) -> str:

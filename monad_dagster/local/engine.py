@@ -120,8 +120,12 @@ class Engine:
         root.execute("SET GLOBAL enable_external_access = false")
 
     def _attach_all(self) -> None:
-        for found in self.account.catalog.list_objects("DATABASE"):
-            self._attach(found.name)
+        names = {found.name for found in self.account.catalog.list_objects("DATABASE")}
+        for path in self.directory.glob("*.db"):
+            if path.stem not in names:
+                self._remove_files(path.stem)  # of a database whose creation or drop was cut short
+        for name in sorted(names):
+            self._attach(name)
         self._create_event_table()
 
     def _attach(self, name: str) -> None:
@@ -133,8 +137,19 @@ class Engine:
         catalog = ident(name)
         root.execute(info_schema.per_db_creation_sql(name))
         root.execute(macros.creation_sql(name))
-        for schema in self.account.catalog.list_objects("SCHEMA", name):
-            root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema.name)}")
+        known = {found.name for found in self.account.catalog.list_objects("SCHEMA", name)}
+        for schema in self._schemas(name) - known:
+            root.execute(f"DROP SCHEMA {catalog}.{ident(schema)} CASCADE")
+        for schema in sorted(known):
+            root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema)}")
+
+    def _schemas(self, database: str) -> set[str]:
+        """Return the schemas that statements made in a database's file."""
+        rows = self._fs.duck_conn.execute(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name=? AND NOT internal",
+            [database],
+        ).fetchall()
+        return {name for (name,) in rows if name != "main" and not name.lower().startswith("_fs_")}
 
     def reconcile(self) -> None:
         """Make the catalog agree with the files, after a kill between two writes."""

@@ -6,7 +6,7 @@ does not have are refused, so USAGE on an internal stage fails here as it should
 
 from typing import TYPE_CHECKING
 
-from monad_dagster.local import errors
+from monad_dagster.local import errors, pool_usage
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.grant_changes import (
     DONE,
@@ -55,29 +55,47 @@ def grant_role(session: "Session", statement: Statement) -> ResultSet:
 @statement("GRANT APPLICATION ROLE", "REVOKE APPLICATION ROLE")
 def grant_application_role(session: "Session", statement: Statement) -> ResultSet:
     """Give or take an application role of the SNOWFLAKE database."""
+    return _grant_system_role(session, statement, "Application role", _APPLICATION_ROLES)
+
+
+@statement("GRANT DATABASE ROLE", "REVOKE DATABASE ROLE", note="SNOWFLAKE.USAGE_VIEWER only")
+def grant_database_role(session: "Session", statement: Statement) -> ResultSet:
+    """Give or take a database role of the SNOWFLAKE database."""
+    return _grant_system_role(session, statement, "Database role", _DATABASE_ROLES)
+
+
+_Privilege = tuple[str, str, str, str]
+
+
+def _grant_system_role(
+    session: "Session", statement: Statement, kind: str, known: dict[str, tuple[_Privilege, ...]]
+) -> ResultSet:
     cursor = statement.cursor
     granting = statement.words()[0] == "GRANT"
     name = str(cursor.name())
     cursor.expect("TO ROLE" if granting else "FROM ROLE")
     grantee = session.lookup("ROLE", cursor.name())
     cursor.expect_end()
-    if name not in _APPLICATION_ROLES:
-        raise errors.does_not_exist("Application role", name)
+    if name not in known:
+        raise errors.does_not_exist(kind, name)
     session.require_account("MANAGE GRANTS")
     change = session.catalog.grant if granting else session.catalog.revoke
-    for privilege, kind, view in _APPLICATION_ROLES[name]:
-        change(privilege, kind, view, grantee.name, database="SNOWFLAKE", schema="TELEMETRY")
+    for privilege, what, schema, view in known[name]:
+        change(privilege, what, view, grantee.name, database="SNOWFLAKE", schema=schema)
     return status(DONE)
 
 
-_APPLICATION_ROLES = {
-    "SNOWFLAKE.EVENTS_VIEWER": (("SELECT", "VIEW", "EVENTS_VIEW"),),
+_APPLICATION_ROLES: dict[str, tuple[_Privilege, ...]] = {
+    "SNOWFLAKE.EVENTS_VIEWER": (("SELECT", "VIEW", "TELEMETRY", "EVENTS_VIEW"),),
     "SNOWFLAKE.EVENTS_ADMIN": (
-        ("SELECT", "VIEW", "EVENTS_VIEW"),
-        ("SELECT", "TABLE", "EVENTS"),
-        ("DELETE", "TABLE", "EVENTS"),
-        ("TRUNCATE", "TABLE", "EVENTS"),
+        ("SELECT", "VIEW", "TELEMETRY", "EVENTS_VIEW"),
+        ("SELECT", "TABLE", "TELEMETRY", "EVENTS"),
+        ("DELETE", "TABLE", "TELEMETRY", "EVENTS"),
+        ("TRUNCATE", "TABLE", "TELEMETRY", "EVENTS"),
     ),
+}
+_DATABASE_ROLES: dict[str, tuple[_Privilege, ...]] = {
+    "SNOWFLAKE.USAGE_VIEWER": (("SELECT", "VIEW", pool_usage.SCHEMA, pool_usage.VIEW),),
 }
 
 

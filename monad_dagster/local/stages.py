@@ -47,6 +47,8 @@ def create_stage(session: "Session", statement: Statement) -> ResultSet:
     if existing is not None and replace:
         session.require_ownership("STAGE", ObjectName((database, schema, last)))
         session.account.stages.drop(database, schema, last)
+    if existing is None:
+        session.account.stages.drop(database, schema, last)  # left by a drop that was cut short
     facts = {key: properties[key] for key in ("COMMENT", "FILE_FORMAT") if key in properties}
     facts["ENCRYPTION"] = properties.get("ENCRYPTION", {}).get("TYPE", "SNOWFLAKE_FULL")
     facts["DIRECTORY"] = bool(properties.get("DIRECTORY", {}).get("ENABLE", False))

@@ -4,6 +4,8 @@ A contract test imports this module and calls what it can, so that an upgrade of
 here and nowhere else.
 """
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +37,6 @@ from dagster._core.storage.tags import (
     RESUME_RETRY_TAG,
     RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
 )
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 ExecutionContext = OpExecutionContext | AssetExecutionContext
 INTERRUPTS = (DagsterExecutionInterruptedError, KeyboardInterrupt)
@@ -195,13 +196,19 @@ def report_canceling(context: ExecutionContext) -> None:
 def deferred_interrupts() -> Iterator[None]:
     """Hold signals back until the block is through, then raise the interruption.
 
-    Dagster's own helper forgets a signal that arrived inside; here it is kept.
+    Dagster's own helper forgets a signal that arrived inside, and one that arrives between its last
+    look and the return of the old handlers; here the old handlers are back before anyone looks.
     """
-    received = False
-    with capture_interrupts():
-        try:
-            yield
-        finally:
-            received = check_captured_interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {n: signal.signal(n, lambda number, _: received.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if received:
         raise DagsterExecutionInterruptedError

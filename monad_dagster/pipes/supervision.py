@@ -64,7 +64,7 @@ class Supervisor:
         run = Watch(self._look_at_run, while_pending=True)
         if not self._settings.stall_seconds:
             return (pool, run)
-        return (pool, run, Watch(self._look_for_stall, every_seconds=STALL_LOOK_SECONDS))
+        return (pool, Watch(self._look_for_stall, every_seconds=STALL_LOOK_SECONDS), run)
 
     def look_at_containers(
         self, status: JobServiceStatus, containers: list[ContainerState]

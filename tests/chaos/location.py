@@ -73,9 +73,10 @@ class CrashingSnowflakeResource(SnowflakeResource):
                 def crashing(*arguments: Any, **options: Any) -> Any:
                     number = CrashPoint.statement()
                     CrashPoint.reached(number, after=False)
-                    result = execute(*arguments, **options)
-                    CrashPoint.reached(number, after=True)
-                    return result
+                    try:
+                        return execute(*arguments, **options)
+                    finally:  # an error is an answer too
+                        CrashPoint.reached(number, after=True)
 
                 opened.execute = crashing
                 return opened
@@ -90,11 +91,16 @@ def home() -> Path:
 
 
 def build_client() -> PipesSPCSClient:
-    """Build the client with short intervals over the connection of the experiment."""
-    arguments = json.loads((home() / "connection.json").read_text())
+    """Build the client of this process's experiment."""
+    return build_client_of(home())
+
+
+def build_client_of(directory: Path) -> PipesSPCSClient:
+    """Build the client with short intervals over the connection of an experiment."""
+    arguments = json.loads((directory / "connection.json").read_text())
     names = ("host", "port", "protocol")
     direct = ("account", "user", "password", "role", "warehouse", "database", "schema")
-    settings = json.loads((home() / "client.json").read_text())
+    settings = json.loads((directory / "client.json").read_text())
     return PipesSPCSClient(
         snowflake=CrashingSnowflakeResource(
             **{name: arguments[name] for name in direct},
@@ -106,6 +112,7 @@ def build_client() -> PipesSPCSClient:
         max_poll_interval_seconds=1.2,
         observation_interval_seconds=0.0,
         retry_delay_seconds=0.2,
+        statement_timeout_seconds=8,
         **settings,
     )
 
@@ -129,7 +136,9 @@ def toy(context: dg.AssetExecutionContext, client: PipesSPCSClient):
         ],
         output_path="toy",
         inputs={"stage_contents": "v1"},
-        options=LaunchOptions(compute_pool=plan.get("pool")),
+        options=LaunchOptions(
+            compute_pool=plan.get("pool"), max_queue_seconds=plan.get("max_queue_seconds")
+        ),
     ).get_results(implicit_materializations=False)
     if plan.get("hold_result"):
         context.log.info(RESULTS_ARE_IN)

@@ -15,11 +15,12 @@ import dagster as dg
 from monad_dagster.spcs.job_service import JobServiceDescription
 from tests.chaos.location import NUM_STEPS, RESULTS_ARE_IN, partition_key
 from tests.chaos.stand import DATABASE, SCHEMA, Stand, wait_until
-from tests.chaos.workers import Worker
+from tests.chaos.workers import Worker, processes_of_session
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL", "cancel", "force-terminate")
 PHASES = ("queued", "starting", "running", "draining", "finished")
 EXECUTORS = ("in_process", "multiprocess")
+ALONE = "SIGKILL-alone"  # of the run worker, whose step process lives on; beside the matrix
 CANCELLING = ("SIGINT", "cancel", "force-terminate")
 OVER = ("draining", "finished")
 ANSWER_DELAY_SECONDS = 5.0
@@ -55,6 +56,7 @@ class Cell:
 
 
 ALL_CELLS = [Cell(*parts) for parts in product(SIGNALS, PHASES, EXECUTORS)]
+ALL_CELLS += [Cell(ALONE, phase, "multiprocess") for phase in PHASES]
 # Every signal with both executors, every phase with both executors.
 COVERING_CELLS = [
     Cell(name, PHASES[(number + shift) % 5], executor)
@@ -124,9 +126,10 @@ def _expected_run_status(cell: Cell) -> str:
 class CellRun:
     """Carries out one cell."""
 
-    def __init__(self, stand: Stand, cell: Cell) -> None:
+    def __init__(self, stand: Stand, cell: Cell, retry_executor: str | None = None) -> None:
         self.stand = stand
         self.cell = cell
+        self.retry_executor = retry_executor or cell.executor
         self.partition = cell.partition
         self.pool = f"SMALL_{cell.partition.upper()}" if cell.phase == "queued" else None
         self.blocker = None
@@ -145,11 +148,12 @@ class CellRun:
         )
         wait_until(lambda: self.has_reached(worker), f"{self.cell} is at its phase")
         self.interrupt(worker)
-        if self.cell.signal == "force-terminate" and self.cell.phase in OVER:
-            self.let_go()  # nobody tells the worker, and there is nothing left to cancel
+        if self.cell.signal in ("force-terminate", ALONE) and self.cell.phase in OVER:
+            self.let_go()  # nobody tells who still waits, and there is nothing left to cancel
         worker.wait()
-        if self.cell.signal == "SIGKILL":
+        if self.cell.signal in ("SIGKILL", ALONE):
             self.stand.monitor(worker.run_id)
+        wait_until(lambda: not processes_of_session(worker.pid), f"{self.cell}: all have ended")
         outcome = Outcome(self.cell)
         self.note_interrupted(worker, outcome)
         self.let_go()
@@ -197,6 +201,8 @@ class CellRun:
             worker.send(signal.SIGTERM)
         elif name == "SIGKILL":
             worker.kill_container()
+        elif name == ALONE:
+            worker.send(signal.SIGKILL)
         elif name == "cancel":
             # As Dagster's launcher does: the status first, then a SIGINT in the run's process.
             instance.report_run_canceling(instance.get_run_by_id(worker.run_id))
@@ -226,7 +232,7 @@ class CellRun:
         """Retry as the user interface does, and count what that did."""
         stand = self.stand
         run = stand.instance.get_run_by_id(worker.run_id)
-        again = stand.zygote.retry(run, self.partition, tagged=True, executor=self.cell.executor)
+        again = stand.zygote.retry(run, self.partition, tagged=True, executor=self.retry_executor)
         again.wait()
         found = wait_until(self.all_terminal, f"the job services of {self.cell} have ended")
         outcome.job_status = found[0].raw_status
@@ -252,10 +258,12 @@ class CellRun:
         return [m["training/step"].value for m in metadata if "training/step" in m]
 
 
-def run_cells(stand: Stand, cells: Sequence[Cell], *, at_once: int) -> Iterator[Outcome]:
+def run_cells(
+    stand: Stand, cells: Sequence[Cell], *, at_once: int, retry_executor: str | None = None
+) -> Iterator[Outcome]:
     """Carry out cells, several at once, and yield what was counted in their order."""
     with ThreadPoolExecutor(at_once) as pool:
-        yield from pool.map(lambda cell: CellRun(stand, cell).run(), cells)
+        yield from pool.map(lambda cell: CellRun(stand, cell, retry_executor).run(), cells)
 
 
 def judge(outcome: Outcome) -> list[str]:

@@ -49,7 +49,14 @@ CLIENT = {
     "stage_memory": "1Gi",
     "drain_timeout_seconds": 60.0,
 }
-DAGSTER_YAML = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
+# No compute logs: each would cost two more processes a run, and nobody reads them here.
+DAGSTER_YAML = """
+telemetry: {enabled: false}
+nux: {enabled: false}
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
@@ -121,15 +128,15 @@ class Stand:
         wait_until(lambda: not self.local._is_locked(), "the account's lock is free")
         self.local.start(wait_seconds=90)
 
-    def add_pool(self, name: str) -> None:
-        """Create a pool of one small node."""
+    def add_pool(self, name: str, *, family: str = "CPU_X64_S", max_nodes: int = 1) -> None:
+        """Create a pool; of one small node when nothing else is said."""
         with self.connect("ADMIN") as admin:
             admin.execute(
                 sql_setup.create_compute_pool(
                     name,
-                    instance_family="CPU_X64_S",
+                    instance_family=family,
                     min_nodes=1,
-                    max_nodes=1,
+                    max_nodes=max_nodes,
                     auto_suspend_seconds=0,
                 )
             )

@@ -13,7 +13,6 @@ import pytest
 from monad.config import (
     DataLocation,
     EntityIds,
-    MetricParams,
     TestingParams,
     TrainingParams,
     schema,
@@ -151,13 +150,6 @@ def test_parameters_without_effect_warn_and_others_are_refused(owner, row, caplo
     assert f"{owner.rsplit('.', 1)[1]}.{row['name']} is accepted but has no effect" in caplog.text
 
 
-def test_metric_params_warn(caplog):
-    """A metric named by its alias has no effect, and says so."""
-    with caplog.at_level(logging.WARNING, "monad"):
-        TestingParams(output_type="decoded", metrics=[MetricParams("auroc")])
-    assert "MetricParams is accepted but has no effect" in caplog.text
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -285,7 +277,7 @@ def test_documented_files_are_written(checkpoint):
 
 
 def test_load_time_overrides_without_effect_warn(checkpoint, caplog):
-    """`with_head`, the old output counts and splits other than TEST are accepted and warn."""
+    """`with_head` and the old output counts are accepted and warn."""
     module = found("monad.ui.module")
     with caplog.at_level(logging.WARNING, "monad"):
         module.load_from_foundation_model(
@@ -295,11 +287,36 @@ def test_load_time_overrides_without_effect_warn(checkpoint, caplog):
             with_head=True,
             num_outputs=1,
             num_targets=10,
-            split={DataMode.TRAIN: TimeRange(), DataMode.TEST: TimeRange()},
         )
-    for name in ("with_head", "num_outputs and num_targets", "split[train]"):
+    for name in ("with_head", "num_outputs and num_targets"):
         assert f"{name} is accepted but has no effect" in caplog.text
-    assert "split[test]" not in caplog.text
+
+
+def test_a_split_replaces_the_configured_dates(checkpoint):
+    """Each mode's range is put in the place of its dates; a range for predictions is refused."""
+    module = found("monad.ui.module")
+    path = checkpoint.parent / "fm"
+    loaded = module.load_from_foundation_model(
+        path,
+        module.BinaryClassificationTask(),
+        target,
+        split={
+            DataMode.TRAIN: TimeRange(end_date="2020-05-31"),
+            DataMode.VALIDATION: TimeRange("2020-06-01", "2020-06-30"),
+            DataMode.TEST: TimeRange(start_date="2020-07-01"),
+        },
+    )
+    dates = loaded.checkpoint.config.data_params
+    assert dates.training_end_date == "2020-05-31"
+    assert (dates.validation_start_date, dates.validation_end_date) == ("2020-06-01", "2020-06-30")
+    assert dates.test_start_date == "2020-07-01"
+    with pytest.raises(ConfigError, match="prediction_date"):
+        module.load_from_foundation_model(
+            path,
+            module.BinaryClassificationTask(),
+            target,
+            split={DataMode.PREDICT: TimeRange()},
+        )
 
 
 @pytest.mark.parametrize("row", LISTED["metrics"], ids=lambda row: row["name"])

@@ -180,7 +180,7 @@ def test_digest_is_frozen_and_shown(target, image, run_job):
     assert f'sha256: "@{image.digest}"' in spec
 
 
-@pytest.mark.fidelity("logs-too-early", "logs-unknown-instance")
+@pytest.mark.fidelity("logs-unknown-instance")
 def test_logs_of_an_instance_that_is_not_there(target, run_job):
     """Logs of an unknown instance are refused with the instances there are."""
     name = run_job.execute("true")

@@ -82,6 +82,7 @@ def fit_scenario(
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
+    lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
     monitor = _monitor(module, params)
