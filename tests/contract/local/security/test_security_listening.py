@@ -5,6 +5,7 @@ import ipaddress
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import snowflake.connector
@@ -21,7 +22,7 @@ def test_listens_on_loopback_only(account):
     port = f"{account.connection()['port']:04X}"
     listening = []
     for name in ("tcp", "tcp6"):
-        with open(f"/proc/net/{name}") as table:
+        with Path(f"/proc/net/{name}").open() as table:
             for line in table.readlines()[1:]:
                 _, local, _, state = line.split()[:4]
                 if state == "0A" and local.endswith(f":{port}"):
