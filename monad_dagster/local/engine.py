@@ -218,7 +218,13 @@ class Engine:
                 session.connection.database_set = session.connection.schema_set = False
 
     def create_schema(self, database: str, name: str) -> None:
-        """Create a schema."""
+        """Create a schema.
+
+        Raises:
+            StatementError: The name has an apostrophe, which fakesnow cannot handle.
+        """
+        if "'" in name:
+            raise errors.unsupported(f"schema name {quote_identifier(name)}")
         self._root(f"CREATE SCHEMA IF NOT EXISTS {ident(database)}.{ident(name)}")
 
     def drop_schema(self, database: str, name: str) -> None:
