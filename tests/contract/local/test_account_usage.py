@@ -9,7 +9,6 @@ import decimal
 import pytest
 import snowflake.connector
 
-from monad_dagster.local.account import Account
 from monad_dagster.local.compute_pools import pools_of
 from tests.contract.local.test_clock import Clock, connect, served
 
