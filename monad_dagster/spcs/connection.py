@@ -23,6 +23,9 @@ SESSION_LOST = frozenset({390104, 390110, 390111, 390112, 390114, 390115, 390195
 CONNECTION_FAILED = frozenset({250001, 250002, 250003, 250005, 251001, 251005, 251006, 251012})
 # The connector's file transfer numbers: an answer, though of the same class as a lost connection.
 FILE_TRANSFER = range(253001, 253999)
+# Until the connector stops to repeat one request; its own default is never, and a statement that
+# waits for ever can be neither interrupted nor reported.
+NETWORK_TIMEOUT_SECONDS = 60
 LOGIN_REFUSED = frozenset({390100, 390101, 390102, 390144, 390189, 390201})
 SQLSTATE_NO_CONNECTION = frozenset({"08001", "08003", "08004", "08006"})
 
@@ -150,6 +153,7 @@ class Session:
                 self._connection = self._open_connection()
             except Exception as error:
                 raise _connection_error(error) from error
+            bound_network_timeout(self._connection)
             if self._query_tag:
                 _fetch(self._connection, sql.set_query_tag(self._query_tag))
         return self._connection
@@ -159,6 +163,12 @@ class Session:
         if connection is not None:
             with contextlib.suppress(Exception):  # the connection is given up anyway
                 connection.close()
+
+
+def bound_network_timeout(connection: Any, seconds: int = NETWORK_TIMEOUT_SECONDS) -> None:
+    """Let the connector give up on a request that gets no answer, unless the user said when."""
+    if getattr(connection, "network_timeout", seconds) is None:
+        connection._network_timeout = seconds  # no public setter; a contract test watches it
 
 
 def _fetch(connection: Any, statement: Statement) -> Result:
