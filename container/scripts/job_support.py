@@ -43,8 +43,8 @@ logger = logging.getLogger("monad.job")
 class ChunkWriter:
     """Write messages as numbered files, each written once from start to end and then closed.
 
-    Every line, the last one included, ends with a newline: a reader that sees a chunk without it
-    knows that the file is not complete yet.
+    An empty line ends each chunk: a reader that sees a file without it knows that the file is not
+    complete yet, wherever it is cut off.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ChunkWriter:
         with self._lock:
             if not self._lines:
                 return
-            text = "".join(f"{line}\n" for line in self._lines)
+            text = "".join(f"{line}\n" for line in self._lines) + "\n"
             self._write_once(self._directory / f"{self._next_index}.json", text)
             self._lines.clear()
             self._next_index += 1

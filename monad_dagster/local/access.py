@@ -50,6 +50,12 @@ class Plan:
         if self.target is not None:
             _check_target(self.session, self.expression, self.target)
 
+    @property
+    def computes(self) -> bool:
+        """Tell whether a warehouse is needed: rows of tables are read or written."""
+        changes_rows = type(self.expression).__name__ in {"Insert", "Update", "Delete", "Merge"}
+        return bool(self.reads) or changes_rows
+
     def prepare_information_schema(self, made: list[str]) -> None:
         """Replace information schema and account usage tables by what the role may see of them."""
         for node in self.catalog_nodes:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from monad_dagster.spcs import sql
-from monad_dagster.spcs.connection import NETWORK_TIMEOUT_SECONDS
 from monad_dagster.spcs.identifiers import QualifiedName
 from tests.contract.pipes.conftest import toy_asset
 
@@ -50,8 +49,3 @@ def test_a_dropped_job_service_leaves_its_log_in_the_event_table(client, instanc
 def test_the_region_is_answered_without_a_warehouse(session):
     """The statement that maintenance windows are looked up with works for the pipeline's role."""
     assert session.execute(sql.current_region()).scalar
-
-
-def test_the_connector_gives_up_on_a_request_that_gets_no_answer(session):
-    """Its own default would repeat for ever, and neither an interrupt nor an outage would show."""
-    assert session.call(lambda connection: connection.network_timeout) == NETWORK_TIMEOUT_SECONDS

@@ -54,11 +54,11 @@ def pipes_environment(monkeypatch, tmp_path):
 def read_messages(run_directory):
     """Read every message of the run directory, in order."""
     chunks = sorted((run_directory / "messages").glob("*.json"), key=lambda p: int(p.stem))
-    return [json.loads(line) for chunk in chunks for line in chunk.read_text().splitlines()]
+    return [json.loads(line) for chunk in chunks for line in chunk.read_text().splitlines() if line]
 
 
-def test_chunks_are_numbered_and_end_with_a_newline(job_support, tmp_path):
-    """Each flush writes one new file whose last line is complete."""
+def test_chunks_are_numbered_and_end_with_an_empty_line(job_support, tmp_path):
+    """Each flush writes one new file, and every shorter piece of it lacks the empty line."""
     writer = job_support.ChunkWriter(tmp_path / "messages")
     writer.write_message({"method": "a"})
     writer.flush()
@@ -66,7 +66,7 @@ def test_chunks_are_numbered_and_end_with_a_newline(job_support, tmp_path):
     writer.write_message({"method": "b"})
     writer.flush()
     texts = {p.name: p.read_text() for p in (tmp_path / "messages").iterdir()}
-    assert texts == {"1.json": '{"method": "a"}\n', "2.json": '{"method": "b"}\n'}
+    assert texts == {"1.json": '{"method": "a"}\n\n', "2.json": '{"method": "b"}\n\n'}
 
 
 def test_a_refused_write_is_tried_again_without_loss(job_support, tmp_path):
@@ -83,7 +83,7 @@ def test_a_refused_write_is_tried_again_without_loss(job_support, tmp_path):
     writer.write_message({"n": 1})
     writer.flush()
     assert waits == [1.0]
-    assert (directory / "1.json").read_text() == '{"n": 1}\n'
+    assert (directory / "1.json").read_text() == '{"n": 1}\n\n'
 
 
 def test_outside_dagster_a_run_only_writes_the_manifest(job_support, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from dagster import AssetKey
+from dagster import AssetKey, DagsterExecutionInterruptedError, DagsterRunStatus
 
 from monad_dagster.pipes.failures import FailureClass, GivenUp
 from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
@@ -157,8 +157,8 @@ def test_heartbeats_without_progress_are_a_stall_too():
 
 
 def test_no_stall_is_looked_for_when_it_is_switched_off():
-    """With stall_seconds none only the pool has an interval of its own."""
-    assert len(Scene(stall_seconds=None).supervisor.watches()) == 1
+    """With stall_seconds none only the pool and the run are looked at."""
+    assert len(Scene(stall_seconds=None).supervisor.watches()) == 2
 
 
 def test_validation_figures_survive_the_rate_limit():
@@ -179,3 +179,54 @@ def test_validation_figures_survive_the_rate_limit():
         {"training/step": 1, "training/loss": 3.0},
         {"training/step": 4, "training/loss": 1.0, "training/val_loss": 2.5},
     ]
+
+
+class Runs:
+    """The part of an instance that answers for one run."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+        self.tags = {}
+
+    def get_run_by_id(self, _):
+        """Return the run with its next status."""
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if isinstance(status, Exception):
+            raise status
+        return SimpleNamespace(status=status)
+
+    def add_run_tags(self, _, tags):
+        """Keep the tags."""
+        self.tags |= tags
+
+
+def scene_of_run(*statuses):
+    """Build a scene whose run has one status after another, and return its look at the run."""
+    scene = Scene()
+    scene.step.instance, scene.step.run = Runs(*statuses), SimpleNamespace(run_id="r")
+    *_, watch = scene.supervisor.watches()
+    assert watch.while_pending
+    return scene, watch.look
+
+
+def test_a_run_that_was_ended_from_outside_interrupts_its_step():
+    """A forced termination reaches the step even when no signal does, and is not retried."""
+    scene, look = scene_of_run(DagsterRunStatus.STARTED, DagsterRunStatus.CANCELED)
+    assert look() == 0
+    with pytest.raises(DagsterExecutionInterruptedError):
+        look()
+    assert scene.step.instance.tags == {"dagster/retry_on_asset_or_op_failure": "false"}
+
+
+def test_a_run_that_was_declared_lost_interrupts_its_step_and_may_be_retried():
+    """A worker that was only slow leaves the job service to the retry."""
+    scene, look = scene_of_run(DagsterRunStatus.FAILURE)
+    with pytest.raises(DagsterExecutionInterruptedError):
+        look()
+    assert scene.step.instance.tags == {}
+
+
+def test_a_run_that_cannot_be_read_interrupts_nothing():
+    """A locked event log is no reason to stop waiting."""
+    _, look = scene_of_run(OSError("locked"), DagsterRunStatus.STARTED)
+    assert [look(), look()] == [0, 0]

@@ -10,7 +10,7 @@ from monad_dagster.errors import (
     SnowflakeError,
 )
 from monad_dagster.spcs import sql
-from monad_dagster.spcs.connection import Session
+from monad_dagster.spcs.connection import Session, translate_error
 from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.job_service import (
     TERMINAL,
@@ -200,3 +200,21 @@ def test_history_rows_hold_container_states():
     }
     states = containers_from_history({"instance_statuses": json.dumps(document)})
     assert states == [ContainerState("main", 0, "FAILED", last_exit_code=3)]
+
+
+def test_every_statement_has_a_time_limit_when_the_session_has_one():
+    """The connector repeats a request whose answer is lost for ever, unless it is told a limit."""
+    connection = ScriptedConnection(lambda _: [])
+    session = Session(lambda: connection, statement_seconds=7, query_tag={"app": "test"})
+    session.execute(sql.current_session())
+    session.close()
+    assert connection.timeouts == [7, 7]
+
+
+def test_a_statement_that_ran_out_of_time_is_a_lost_answer():
+    """The connector's cancellation says so in words; whether it was executed is not known."""
+    text = "SQL execution was cancelled by the client due to a timeout."
+    error = translate_error(refused(604, text), sql.current_session())
+    assert isinstance(error, ConnectionFailedError)
+    by_hand = translate_error(refused(604, "SQL execution canceled"), sql.current_session())
+    assert not isinstance(by_hand, ConnectionFailedError)
