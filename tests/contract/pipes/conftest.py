@@ -14,6 +14,7 @@ from monad_dagster.spcs.image_repository import ImageRepository
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.oci_image import ImageConfig, build_layout, files_below
 from monad_dagster.spcs.stage import StageClient
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "container" / "scripts"
