@@ -89,6 +89,7 @@ def build_client(arguments, **changes) -> PipesSPCSClient:
         "poll_interval_seconds": 0.3,
         "max_poll_interval_seconds": 1.0,
         "drain_timeout_seconds": 8.0,
+        "log_wait_seconds": 6.0,
         "observation_interval_seconds": 0.0,
         "retry_delay_seconds": 0.0,
     }
