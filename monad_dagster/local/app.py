@@ -360,7 +360,8 @@ def _check_shapes(body: dict[str, Any]) -> None:
     binds = bindings.values() if isinstance(bindings, dict) else [] if bindings is None else [None]
     if not isinstance(parameters, dict | None) or not all(isinstance(b, dict) for b in binds):
         raise StatementError(390400, "08001", "bindings or parameters are not understood.")
-    values = [value for bind in binds for value in _listed(bind.get("value"))]
+    known = [bind for bind in binds if isinstance(bind, dict)]
+    values = [value for bind in known for value in _listed(bind.get("value"))]
     if not all(isinstance(value, str | int | float | None) for value in values):
         raise StatementError(390400, "08001", "A bind variable has no plain value.")
 
