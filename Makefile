@@ -68,8 +68,17 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
 		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
 
+# make bench [ONLY=local_account/arrow]; the suites are listed in bench/__main__.py
+.venv-connector5/.installed: bench/local_account/requirements-connector5.txt
+	@test -x .venv-connector5/bin/python || $(PYTHON) -m venv .venv-connector5
+	@.venv-connector5/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+bench: install .venv-connector5/.installed ## figures of the local account and its peers, in one run
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test browser check evaluate clean
+.PHONY: help install pipeline ui test browser check bench evaluate clean

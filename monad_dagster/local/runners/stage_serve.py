@@ -67,6 +67,7 @@ def serve(volume: dict, partials: Path) -> tuple[StageFileSystem, fuse_wire.Conn
     )
     link = fuse_wire.Connection(descriptor, files.handlers())
     link.start()
+    Path(volume["target"]).stat()  # the kernel sets its own read-ahead when the mount begins
     fuse_wire.read_ahead(volume["target"])
     return files, link
 
