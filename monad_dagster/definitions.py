@@ -35,6 +35,7 @@ def snowflake_resource(settings: Settings) -> SnowflakeResource:
             user="MONAD_PIPELINE",
             authenticator="snowflake",
             state_dir=str(settings.local_state_dir),
+            runner=settings.runner,
             **names,
         )
     parameters: dict[str, Any] = dict(settings.snowflake)

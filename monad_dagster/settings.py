@@ -9,11 +9,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from monad_dagster.errors import ConfigError, problem
 
 Deployment = Literal["local", "snowflake"]
+Runner = Literal[
+    "auto", "docker", "docker-bridge", "docker-host", "process", "bubblewrap", "unshare", "plain"
+]
 
 _PACKAGE_DIR = Path(__file__).resolve().parent
 _TRUE = {"1", "true", "yes", "on"}
@@ -76,8 +79,14 @@ class Settings:
     base_image: str | None = None
     """Licensed BaseModel image for the Dockerfile's BASE_IMAGE; default is the open engine."""
     image_builder: Literal["auto", "docker", "oci"] = "auto"
-    """`docker` needs a Docker Engine; `oci` builds the layer here; `auto` takes docker if it can
-    serve the local registry or a base image is needed."""
+    """`docker` needs a Docker Engine; `oci` builds the layer here; `auto` takes docker for a
+    real account, with a base image, or when `runner` forces a container engine."""
+    python_base_image: str | None = None
+    """Base image of the open engine's image; default is the Dockerfile's python:3.11-slim."""
+    runner: Runner = "auto"
+    """What runs the local account's job services: `auto` takes a container engine where one works
+    (DOCKER_HOST, the Docker CLI's context, or a known socket) and the process runner for images
+    that hold files only. Any other value forces that one and fails where it does not work."""
 
     documented_layout: bool = False
     """Write to the page's fixed paths (fm_output, scenario_output, predictions)."""
@@ -97,6 +106,14 @@ class Settings:
                     "MONAD_DEPLOYMENT is not valid",
                     f"it is '{self.deployment}'",
                     "Set it to local or snowflake",
+                )
+            )
+        if self.runner not in get_args(Runner):
+            raise ConfigError(
+                problem(
+                    "MONAD_RUNNER is not valid",
+                    f"it is '{self.runner}'",
+                    f"Set it to one of {', '.join(get_args(Runner))}",
                 )
             )
         if self.num_gpus < 0 or self.keep_attempts < 1 or self.poll_interval_seconds <= 0:

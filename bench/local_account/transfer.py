@@ -19,7 +19,7 @@ from bench.local_account.accounts import admin, local_account
 BYTES = 1 << 30
 RATIO = 1.2
 ROOT = Path(__file__).parents[2]
-CONNECTOR_5 = ROOT / ".venv-connector5/bin/python"
+CONNECTOR_5 = ROOT / ".venv-conformance/connector5/bin/python"
 CLIENT = """
 import json, sys, time, snowflake.connector
 arguments, stage, source, target = json.loads(sys.argv[1]), *sys.argv[2:]

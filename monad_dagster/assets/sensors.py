@@ -141,6 +141,10 @@ def build_housekeeping_sensor(
 def _cancel(context: dg.SensorEvaluationContext, services: JobServices, orphan: Orphan) -> str:
     """Cancel one orphan and say what came of it; a refusal is tried again at the next look."""
     name = orphan.job_service.name
+    # The look at the runs may be seconds old by now; a retry that has begun since then follows it.
+    runs = runs_of(context.instance, [orphan.job_service], compat.deployment_id(context.instance))
+    if orphan.run_id in runs.watched:
+        return f"followed again: {orphan}"
     try:
         found = services.cancel(name)
     except MonadDagsterError as error:

@@ -1,5 +1,8 @@
 """`monad-dagster local`: the embedded account's life cycle."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from monad_dagster.cli import context as ctx
@@ -64,7 +67,19 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_table(sorted(facts.items()), ["", "value"])
+        rows = [(key, value) for key, value in sorted(facts.items()) if key != "runner"]
+        print_table([*rows, *runner_rows(facts)], ["", "value"])
+
+
+def runner_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what `status` says about runners: which are in use, and why the others are not."""
+    runner = facts.get("runner") or {}
+    rows = [("runner setting", str(runner["setting"]))] if runner else []
+    rows += [(f"runner {kind}", text) for kind, text in runner.get("in_use", {}).items()]
+    rows += [
+        (f"runner {kind}", f"not used: {text}") for kind, text in runner.get("refused", {}).items()
+    ]
+    return rows
 
 
 @local_group.command()

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from monad_dagster.local import faults_http, login
+from monad_dagster.local import describing, faults_http, login
 from monad_dagster.local.account import Account
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import LoginError, StatementError
@@ -309,6 +309,8 @@ class Protocol:
             "parameters": login.session_parameters(query.session),
             **query.final,
         }
+        if query.statement is not None and query.statement.describe_only:
+            data |= describing.bind_facts(query.statement)
         if isinstance(result, ArrowRows):
             data |= self._arrow(query.id, result, base_url)
         elif result.command is not None:
@@ -328,7 +330,8 @@ class Protocol:
         prefix = f"{base_url}monad/results/{self._chunk_token(query_id)}/{query_id}"
         data: dict[str, Any] = {
             "rowtype": rows.rowtype,
-            "rowsetBase64": b64encode(rows.inline).decode(),
+            # Without rows clients build the table from the row type.
+            "rowsetBase64": b64encode(rows.inline).decode() if rows.total else "",
             "total": rows.total,
             "returned": rows.total,
             "queryResultFormat": "arrow",

@@ -22,6 +22,7 @@ from monad_dagster.local.runners.cleanup import kill_containers
 from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
+_START_ERROR = "The account does not start: "  # as in serve.py
 _STOP_SECONDS = 20.0
 
 
@@ -30,10 +31,13 @@ class LocalAccount:
 
     Args:
         state_dir: Where databases, stages, images and job services are kept.
+        runner: What runs containers, a name in `runners.choice.SETTINGS`; empty lets the account
+            choose, or DIR/runner.json.
     """
 
-    def __init__(self, state_dir: Path | str) -> None:
+    def __init__(self, state_dir: Path | str, *, runner: str = "") -> None:
         self.state_dir = Path(state_dir).resolve()
+        self.runner = runner
 
     def start(self, *, port: int = 0, wait_seconds: float = 30) -> dict[str, Any]:
         """Start the server unless one answers, and return connection arguments.
@@ -42,23 +46,40 @@ class LocalAccount:
             LocalAccountError: It did not answer in time.
         """
         if self._answers():
+            self._check_runner()
             return self.connection()
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             sys.executable, "-m", "monad_dagster.local.serve",
             "--state-dir", str(self.state_dir), "--port", str(port),
         ]  # fmt: skip
+        if self.runner:
+            command += ["--runner", self.runner]
         log = self.state_dir / "server.log"
+        start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, cwd=self.state_dir, env=_environment(),
             )  # fmt: skip
-        self._wait_until_ready(process, wait_seconds, log)
+        self._wait_until_ready(process, wait_seconds, log, start)
         return self.connection()
 
+    def _check_runner(self) -> None:
+        """Refuse to go on with an account that runs containers otherwise than asked for."""
+        facts = (self._server() or {}).get("runner") or {}
+        if self.runner in ("", "auto", facts.get("setting")):
+            return
+        raise LocalAccountError(
+            problem(
+                f"The local account does not use runner {self.runner}",
+                f"It was started with runner {facts.get('setting')}",
+                "Stop it with `monad-dagster local stop`, then start it again",
+            )
+        )
+
     def _wait_until_ready(
-        self, process: "subprocess.Popen[bytes]", wait_seconds: float, log: Path
+        self, process: "subprocess.Popen[bytes]", wait_seconds: float, log: Path, start: int
     ) -> None:
         deadline = time.monotonic() + wait_seconds
         while time.monotonic() < deadline:
@@ -70,7 +91,17 @@ class LocalAccount:
             elif code is not None:
                 break
             time.sleep(0.03)
-        tail = log.read_text(errors="replace")[-800:].strip() if log.exists() else ""
+        output = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
+        reason = output.rpartition(_START_ERROR)
+        if reason[1]:
+            raise LocalAccountError(
+                problem(
+                    f"The local account in {self.state_dir} did not start",
+                    reason[2].strip().partition("\n")[0],
+                    look=f"Full output: {log}",
+                )
+            )
+        tail = output[-800:].strip()
         raise LocalAccountError(
             problem(
                 f"The local account in {self.state_dir} did not start within {wait_seconds:.0f} s",
@@ -109,7 +140,7 @@ class LocalAccount:
             **(
                 {
                     key: facts[key]
-                    for key in ("pid", "host", "port", "started_at", "stage_mounts")
+                    for key in ("pid", "host", "port", "started_at", "runner", "stage_mounts")
                     if key in facts
                 }
                 if running

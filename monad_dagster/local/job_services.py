@@ -27,7 +27,7 @@ from monad_dagster.local.job_metrics import PlatformMetrics
 from monad_dagster.local.job_model import RETENTION, ContainerState, InstanceState, Job
 from monad_dagster.local.job_nodes import free_node
 from monad_dagster.local.pool_states import PoolState
-from monad_dagster.local.runners.base import RunnerError, RunningContainer
+from monad_dagster.local.runners.base import ImagePullError, RunnerError, RunningContainer
 from monad_dagster.local.spec import ServiceSpec, parse_spec
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class JobServices:
 
     def drop(self, job: Job) -> None:
         """Remove a job service; its containers end, its history stays."""
-        with self.changed:
+        with self.changed, self.account.catalog.transaction():
             job.deleted_at = self.account.clock().timestamp()
             if not job.is_terminal:
                 job.cancelling = True
@@ -267,7 +267,7 @@ class JobServices:
     def _advance(self, job: Job) -> None:
         if job.deleted_at is None and self._is_orphaned(job):
             self.drop(job)
-        if self.account.faults.armed:
+        if self.account.faults.armed or self._faults.applied:
             self._faults.apply(job)
         for instance in job.instances:
             self._follow(job, instance)
@@ -325,12 +325,13 @@ class JobServices:
     def _launch(self, job: Job, instance: InstanceState) -> None:
         """Start an instance's containers; runs outside the controller, as images are unpacked."""
         spec = self.spec(job)
+        self._name_instance(job, instance)
         for container, state in zip(spec.containers, instance.containers, strict=True):
             failure = ""
             running = None
             try:
                 running = self.launcher.start(job, instance, container, spec)
-            except (ImageRootfsError, ImageStoreError) as error:
+            except (ImageRootfsError, ImageStoreError, ImagePullError) as error:
                 failure = f"{job_states.PULL_FAILED}: {error}"
             except RunnerError as error:
                 failure = f"{job_states.START_FAILED}: {error}"
@@ -353,6 +354,22 @@ class JobServices:
             if job.cancelling or job.is_terminal:
                 self._terminate(job)
         self._wake.set()
+
+    def _name_instance(self, job: Job, instance: InstanceState) -> None:
+        """Give an instance its address and let the others resolve it."""
+        try:
+            with self.changed:
+                self.launcher.give_address(job, instance, self.active())
+                self._save(job)
+                self._update_names(job)
+        except (ImageRootfsError, ImageStoreError, RunnerError) as error:
+            # The containers' own start meets the same and reports it.
+            logger.warning("job service %s has no address: %s", job.fqn, error)
+
+    def _update_names(self, job: Job) -> None:
+        active = self.active()
+        declares = {other.id for other in [*active, job] if self.spec(other).has_endpoints}
+        self.launcher.update_names(job, active, declares)
 
     def _follow(self, job: Job, instance: InstanceState) -> None:
         for container in instance.containers:
@@ -386,6 +403,8 @@ class JobServices:
             instance.status = status
             self._save(job)
             self.events.instance(job, instance)
+            if instance.is_over:
+                self._update_names(job)
 
     def _measure(self, job: Job, instance: InstanceState) -> None:
         """Let the metrics that are due be collected; slow runners must not hold up the controller."""
@@ -443,6 +462,7 @@ class JobServices:
     def _finish(self, job: Job) -> None:
         self.account.tokens.revoke_job_tokens(job.fqn)
         for instance in job.instances:
+            self._starters.submit(self.launcher.end_instance, job, instance)
             for container in instance.containers:
                 self._running.pop((job.id, instance.index, container.name), None)
                 self.metrics.forget(job, instance, container)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("monad_dagster.local")
 
+_MULTI_STATEMENT = 0xA000  # connector 5.x fetches the children of a result of this type
 _KEEP_RESULTS = 2_000
 _KEEP_SPOOLED = 64
 _KEEP_BYTES = 256 * 1024 * 1024  # of results in memory
@@ -120,6 +121,7 @@ class Queries:
             pieces = _pieces(query, options)
             if len(pieces) > 1:
                 query.result = self._run_script(query, pieces, options)
+                query.statement_type_id = _MULTI_STATEMENT
             else:
                 statement = Statement.parse(query.sql, bindings, query_id=query.id, **options)
                 query.statement = statement

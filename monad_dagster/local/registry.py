@@ -32,6 +32,7 @@ from monad_dagster.local.image_store import (
 )
 from monad_dagster.local.job_submission import repository_key
 from monad_dagster.local.statements import ObjectName
+from monad_dagster.local.system_images import SYSTEM_KEY, SYSTEM_REPOSITORY
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -110,6 +111,10 @@ class Registry:
         if len(parts) < 4 or not all(parts):
             raise ImageStoreError(404, "NAME_UNKNOWN", "repository name not known to registry")
         image = check_image_name("/".join(parts[3:]))
+        if tuple(parts[:3]) == SYSTEM_REPOSITORY:
+            if is_push:
+                raise ImageStoreError(403, "DENIED", "requested access to the resource is denied")
+            return Target(SYSTEM_KEY, image, name)
         found = self._repository(session, parts[:3])
         if found is None:
             raise ImageStoreError(404, "NAME_UNKNOWN", "repository name not known to registry")

@@ -95,6 +95,11 @@ class ServiceSpec:
         """Return how many GPUs one instance asks for."""
         return sum(container.gpus for container in self.containers)
 
+    @property
+    def has_endpoints(self) -> bool:
+        """Tell whether the service promises ports to others."""
+        return bool(_one_of(self.data["spec"], "endpoints", "endpoint"))
+
 
 def parse_spec(text: str, family: InstanceFamily | None = None) -> ServiceSpec:
     """Validate a specification, against the pool's instance family when one is given.

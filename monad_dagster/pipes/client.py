@@ -67,6 +67,9 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         ge=0,
         description="How long the event table is waited for when lines were missed on the node.",
     )
+    statement_timeout_seconds: int = Field(
+        default=120, gt=0, description="How long one statement may take before it counts as lost."
+    )
     max_queue_seconds: float | None = Field(
         default=None, description="Limit before RUNNING, of each attempt; none waits for ever."
     )
@@ -184,7 +187,11 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             managers.append(manager)
             return manager.__enter__()
 
-        return Session(open_connection, query_tag=query_tag or {"app": APPLICATION})
+        return Session(
+            open_connection,
+            query_tag=query_tag or {"app": APPLICATION},
+            statement_seconds=self.statement_timeout_seconds,
+        )
 
     def _qualified(self, name: str) -> QualifiedName:
         return QualifiedName.parse(

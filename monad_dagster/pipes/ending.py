@@ -143,9 +143,9 @@ class Ending:
         if not self._request.options.speaks_pipes:
             return ""
         if not reader.closed:
-            return (
-                f"the script never said that it was through ({reader.num_messages} messages came)"
-            )
+            held_back = f"; {reader.held_back}" if reader.held_back else ""
+            came = f"{reader.num_messages} messages came{held_back}"
+            return f"the script never said that it was through ({came})"
         if reader.problems:
             return "; ".join(reader.problems[:3])
         if not self._request.options.require_materialization or not self._context.has_assets_def:

@@ -5,6 +5,7 @@ that is already held, is resolved by looking the name up and comparing specifica
 Follows Snowflake's pages "EXECUTE JOB SERVICE" and "Monitoring services".
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -313,7 +314,7 @@ class JobServices:
             # A name is held for 30 days, so that many days hold no other job service's lines.
             since = start or datetime.now(UTC) - timedelta(days=30)
             rows = self._session.execute(sql.event_table_logs(name, start=since)).rows
-            return [{**row, "log": _log_text(row.get("log"))} for row in rows]
+            return [{key: _decoded(value) for key, value in row.items()} for row in rows]
 
     def fetch_events(
         self, name: QualifiedName, *, start: datetime | None = None
@@ -398,14 +399,12 @@ def containers_from_history(row: Mapping[str, Any]) -> "list[ContainerState]":
     ]
 
 
-def _log_text(value: object) -> str:
-    """Decode a VALUE of the event table: a log line is stored as a JSON string."""
+def _decoded(value: object) -> object:
+    """Decode a value of the event table: a log line is stored as a JSON string."""
     if isinstance(value, str) and value.startswith('"'):
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value
-    return "" if value is None else str(value)
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _integer(value: object) -> int | None:

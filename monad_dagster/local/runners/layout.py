@@ -53,6 +53,9 @@ def container_entries(request: RunRequest, shared_dir: Path) -> list[Entry]:
     steps = [Entry("proc", "/proc"), Entry("bind", "/sys", "/sys")]
     steps.append(Entry("dev", "/dev", devices=tuple(gpu_devices()) if request.gpus else ()))
     volumes = [volume_entry(mount) for mount in sorted(request.mounts, key=lambda m: m.target)]
+    if request.network is not None:
+        binds = [entry for entry in binds if entry.target != "/etc/hosts"]
+        volumes.append(Entry("bind", "/etc/hosts", str(request.network.hosts)))
     for volume in volumes:
         binds = make_room(binds, volume.target)
     folders = [Entry("dir", path) for path in ("/tmp", "/var/tmp", "/run", "/root")]  # noqa: S108

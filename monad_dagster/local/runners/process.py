@@ -3,7 +3,9 @@
 Three levels, found at start-up by running something: `bubblewrap`, `unshare` (our own use of user
 and mount namespaces) and `plain` (no isolation: mount paths in command, args and env are
 replaced by host paths). Memory limits are watched, not enforced by the kernel; the network is
-the host's. Each container has a detached supervisor, so it outlives the account.
+the host's: each instance has a loopback address of its own, and the documented names lead to it
+through a generated /etc/hosts, except on the plain level, which cannot mount one. Each container
+has a detached supervisor, so it outlives the account.
 """
 
 import json
@@ -15,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from monad_dagster.local.image_rootfs import Image, ImageConfig
-from monad_dagster.local.runners import enter, layout, supervise
+from monad_dagster.local.runners import addresses, enter, layout, supervise
 from monad_dagster.local.runners.base import (
     ContainerExit,
     ContainerUsage,
@@ -63,6 +65,21 @@ class ProcessRunner:
         }[self.level]
         return f"{what} ({self.reason})"
 
+    needs_unpacked_image = True
+
+    def account_host(self, host: str) -> str:
+        """Return the account's host: the network is the host's."""
+        return host
+
+    def new_address(self, taken: Collection[str]) -> str:
+        """Return a loopback address of the instance's own."""
+        if sys.platform != "linux":  # elsewhere only 127.0.0.1 is up
+            return "127.0.0.1"
+        return addresses.loopback_address(str(self.shared_dir.parent), taken)
+
+    def end_instance(self, instance_dir: Path) -> None:
+        """Do nothing: an instance holds nothing beside its containers."""
+
     def start(self, request: RunRequest) -> "ProcessContainer":
         """Start a container under a supervisor."""
         if not request.argv:
@@ -86,9 +103,7 @@ class ProcessRunner:
 
     def attach(self, run_dir: Path) -> "ProcessContainer | None":
         """Return the container of a run directory, if one was ever started there."""
-        if not (run_dir / "plan.json").exists():
-            return None
-        return ProcessContainer(run_dir, self._reap)
+        return attach_process(run_dir, self._reap)
 
     def _reap(self, run_dir: Path) -> None:
         child = self._children.get(run_dir)
@@ -204,6 +219,15 @@ class ProcessRunner:
                 return None
             tail = container.log_path.read_text()[-300:] if container.log_path.exists() else ""
             return (end.start_error or tail.strip() or f"exit code {end.exit_code}")[-300:]
+
+
+def attach_process(
+    run_dir: Path, reap: Callable[[Path], None] = lambda _: None
+) -> "ProcessContainer | None":
+    """Return the container of a run directory, if a process runner ever started one there."""
+    if not (run_dir / "plan.json").exists():
+        return None
+    return ProcessContainer(run_dir, reap)
 
 
 class ProcessContainer:

@@ -36,10 +36,14 @@ class StageFileSystem:
         partials: Where files lie while they are written; on the same disk.
         uid: Owner of every file.
         gid: Group of every file.
+        full_note: A file; while it names the backing directory, the disk is full.
     """
 
-    def __init__(self, backing: Path, partials: Path, *, uid: int, gid: int) -> None:
+    def __init__(
+        self, backing: Path, partials: Path, *, uid: int, gid: int, full_note: Path | None = None
+    ) -> None:
         self.backing, self.partials = backing, partials
+        self._full_note = full_note
         self._uid, self._gid = uid, gid
         self._table = NodeTable()
         self._thread = threading.local()
@@ -288,11 +292,22 @@ class StageFileSystem:
     def _append(self, handle: Handle, data: memoryview) -> None:
         while data:
             try:
+                if self._is_full():
+                    raise stage_error(errno.ENOSPC)
                 written = os.pwrite(handle.descriptor, data, handle.size)
             except OSError as error:
                 raise self._poison(handle, error.errno or errno.EIO) from None
             handle.size += written
             data = data[written:]
+
+    def _is_full(self) -> bool:
+        """Tell whether the account makes the disk full on purpose."""
+        if self._full_note is None:
+            return False
+        try:
+            return str(self.backing) in self._full_note.read_text().splitlines()
+        except FileNotFoundError:
+            return False
 
     def _poison(self, handle: Handle, number: int) -> OSError:
         """Give a file up: an upload that lost a piece cannot be completed."""

@@ -24,6 +24,7 @@ from monad_dagster.local.runners.stage_fs import StageFileSystem
 
 LOOK_SECONDS = 0.25
 DRAIN_SECONDS = 1.5
+DISK_FULL = "disk_full"  # in the run directory: backing directories that are full, one a line
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     served: list[tuple[StageFileSystem, fuse_wire.Connection]] = []
     try:
         for volume in plan["volumes"]:
-            served.append(serve(volume, Path(plan["partials"])))
+            served.append(serve(volume, Path(plan["partials"]), Path(plan["run_dir"], DISK_FULL)))
             mounted.append(volume["target"])
         supervise.write_json(plan_path.with_name("server.json"), supervise.identity())
     except OSError as error:
@@ -58,10 +59,18 @@ def main() -> None:
     shutil.rmtree(plan["partials"], ignore_errors=True)
 
 
-def serve(volume: dict, partials: Path) -> tuple[StageFileSystem, fuse_wire.Connection]:
+def serve(
+    volume: dict, partials: Path, full_note: Path | None = None
+) -> tuple[StageFileSystem, fuse_wire.Connection]:
     """Mount one volume and begin to answer for it."""
     partials.mkdir(parents=True, exist_ok=True)
-    files = StageFileSystem(Path(volume["backing"]), partials, uid=volume["uid"], gid=volume["gid"])
+    files = StageFileSystem(
+        Path(volume["backing"]),
+        partials,
+        uid=volume["uid"],
+        gid=volume["gid"],
+        full_note=full_note,
+    )
     descriptor = fuse_wire.mount(
         volume["target"], read_only=volume["read_only"], for_others=volume["for_others"]
     )

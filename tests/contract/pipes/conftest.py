@@ -14,6 +14,7 @@ from monad_dagster.spcs.image_repository import ImageRepository
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.oci_image import ImageConfig, build_layout, files_below
 from monad_dagster.spcs.stage import StageClient
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "container" / "scripts"
@@ -74,6 +75,12 @@ def services(session):
     return JobServices(session)
 
 
+def launched_by(services, run_id):
+    """Return the job services that a run submitted."""
+    found = services.list("MONAD_DB", "DATA_SCHEMA")
+    return [item for item in found if item.labels.get("run_id") == run_id]
+
+
 def build_client(arguments, **changes) -> PipesSPCSClient:
     """Build the client with short intervals."""
     settings = {
@@ -107,10 +114,10 @@ def instance():
         yield instance
 
 
-def toy_asset(*arguments, options=None):
+def toy_asset(*arguments, options=None, **attributes):
     """Build an asset that runs the toy job with *arguments*."""
 
-    @dg.asset(name="toy")
+    @dg.asset(name="toy", **attributes)
     def toy(context: dg.AssetExecutionContext, client: PipesSPCSClient):
         return client.run(
             context=context,

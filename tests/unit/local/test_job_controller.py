@@ -40,7 +40,7 @@ class World:
     """An account in this process."""
 
     def __init__(self, state_dir):
-        (state_dir / "runner.json").write_text('{"level": "plain", "stage_mounts": "off"}')
+        (state_dir / "runner.json").write_text('{"stage_mounts": "off"}')
         self.clock, self.runner = FakeClock(), FakeRunner()
         self.account = Account(state_dir, clock=self.clock)
         self.session = self.account.create_session("ADMIN", "ACCOUNTADMIN")
@@ -49,7 +49,7 @@ class World:
     def restart(self):
         """Give the account a new controller, as a restarted process would."""
         images = self.account.extensions["jobs"].launcher.images
-        launcher = Launcher(self.account, self.runner, images)
+        launcher = Launcher(self.account, images, self.runner)
         self.jobs = JobServices(self.account, launcher, InlineExecutor())
         self.account.extensions["jobs"] = self.jobs
 

@@ -6,8 +6,8 @@ import sqlglot
 
 from monad_dagster.local import queries
 from monad_dagster.local.account import Account
+from monad_dagster.local.adjusting import is_constant
 from monad_dagster.local.arrow_results import ArrowRows
-from monad_dagster.local.engine import is_constant
 
 
 @pytest.fixture

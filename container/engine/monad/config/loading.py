@@ -29,6 +29,7 @@ from monad.config.schema import (
     JoinedDataSource,
     MemoryConstrainingParams,
     QueryOptimization,
+    SharedEntity,
     Split,
     SqlLambda,
 )
@@ -51,7 +52,6 @@ _BLOCKS = (
 _NO_EFFECT = {
     "data_params": ("features_path",),
     "data_loader_params": ("num_workers", "pin_memory"),
-    "data_sources[]": ("shared_entities",),
 }
 _DATES = (
     "data_start_date",
@@ -155,7 +155,7 @@ def _source(raw: Any, path: str) -> DataSource:
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataSource)]
     kind = _require(values, "type", path, known)
-    name = _require(values, "name", path, known)
+    _require(values, "name", path, known)
     if kind not in (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE):
         kinds = (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE)
         raise ConfigError(problem(f"{path}.type is `{kind}`", do=nearest(str(kind), kinds)))
@@ -193,8 +193,10 @@ def _source(raw: Any, path: str) -> DataSource:
                 )
             )
     made["column_type_overrides"] = overrides
-    if values.get("shared_entities"):
-        logger.warning("%s (%s): shared_entities has no effect in this engine", path, name)
+    made["shared_entities"] = [
+        SharedEntity(**_pairs(item, ("name", "columns"), f"{path}.shared_entities[{i}]"))
+        for i, item in enumerate(values.get("shared_entities") or [])
+    ]
     return _build(DataSource, made, path)
 
 
@@ -242,7 +244,11 @@ def _data_params(raw: Any, path: str) -> DataParams:
         logger.warning("%s.features_path is accepted but has no effect in this engine", path)
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
-    check_split(values["split"], f"{path}.split")
+    check_split(split, f"{path}.split")
+    if split and values.get("validation_start_date") is not None:
+        logger.warning(
+            "%s.split has no effect on scenarios: validation_start_date splits them by time", path
+        )
     stamps = {}
     for key in _DATES:
         if values.get(key) is not None:

@@ -34,6 +34,7 @@ def choose_aggregates(store: Store) -> list[TableAggregates]:
         own = [c for c in table.columns if c.modelled]
         numbers = [c.name for c in own if c.kind == NUMBER][:_MOST_NUMBERS]
         categories = [c for c in own if c.kind == CATEGORY and c.dictionary is not None]
+        categories = [c for c in categories if c.override not in ("text", "embedding")]
         categories.sort(key=lambda c: -len(c.dictionary))  # type: ignore[arg-type]
         made.append(TableAggregates(table.name, numbers, [c.name for c in categories[:2]]))
     return made

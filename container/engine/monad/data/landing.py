@@ -99,10 +99,21 @@ def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) ->
     """Apply allowed_columns and disallowed_columns; join keys always stay."""
     for name in source.allowed_columns or source.disallowed_columns or []:
         resolve(source, name, columns, "allowed_columns or disallowed_columns")
+    _check_named(source, columns)
     allowed = {name.lower() for name in source.allowed_columns or columns}
     denied = {name.lower() for name in source.disallowed_columns or []}
     kept = {name.lower() for name in needed}
     return [n for n in columns if n.lower() in kept or (n.lower() in allowed - denied)]
+
+
+def _check_named(source: DataSource, columns: list[str]) -> None:
+    """Check that the columns of overrides and shared entities exist; computed columns do."""
+    known = [*columns, *(item.alias for item in source.sql_lambdas)]
+    for name in source.column_type_overrides:
+        resolve(source, name, known, "column_type_overrides")
+    for shared in source.shared_entities:
+        for name in shared.columns:
+            resolve(source, name, known, f"shared_entities `{shared.name}`")
 
 
 def _normalised(name: str, kind: str) -> tuple[str, str] | None:
@@ -144,6 +155,7 @@ def _select(
     """Return SELECT expressions and the normalised columns of *kept*."""
     names = list(types)
     expressions, columns, reserved = [], {}, set()
+    overrides = {key.lower(): kind for key, kind in source.column_type_overrides.items()}
     if source.main_entity_column:
         entity = resolve(source, source.main_entity_column, names, "main_entity_column")
         expressions.append(f"CAST({quoted(entity)} AS VARCHAR) AS __entity")
@@ -155,7 +167,13 @@ def _select(
     for name in kept:
         if name in reserved and name.lower() not in {n.lower() for n in needed}:
             continue
+        override = overrides.get(name.lower())
         made = _normalised(name, types[name])
+        if override == "date":
+            expressions += _calendar(source, types, name, columns)
+            continue
+        if override == "embedding":
+            made = f"CAST({quoted(name)} AS VARCHAR)", TEXT
         if made is None:
             logger.info(
                 "Column %s.%s of type %s is not a model input", source.name, name, types[name]
@@ -168,6 +186,27 @@ def _select(
             expressions.append(f"({item.expression}) AS {quoted(item.alias)}")
             columns[item.alias] = ""  # the type is read from the landed table
     return expressions, columns
+
+
+def _calendar(
+    source: DataSource, types: dict[str, str], name: str, columns: dict[str, str]
+) -> list[str]:
+    """Return the columns derived from a date: calendar parts, and its distance to the event."""
+    base = types[name].split("(", maxsplit=1)[0].strip().upper()
+    value = quoted(name)
+    if not (base == "DATE" or base.startswith("TIMESTAMP")):
+        value = f"TRY_CAST(CAST({value} AS VARCHAR) AS TIMESTAMP)"
+    value = f"CAST({value} AS TIMESTAMP)"
+    derived = {"year": f"year({value})", "month": f"month({value})", "weekday": f"isodow({value})"}
+    if source.type == EVENT and source.date_column:
+        date = resolve(source, source.date_column.name, list(types), "date_column.name")
+        seconds = f"{_time_sql(source, date, types[date])} - epoch({value})"
+        derived["days_before"] = f"CAST(floor(({seconds}) / 86400) AS BIGINT)"
+    made = []
+    for part, expression in derived.items():
+        columns[f"{name}.{part}"] = INTEGER
+        made.append(f"CAST({expression} AS BIGINT) AS {quoted(f'{name}.{part}')}")
+    return made
 
 
 def _finish(
@@ -234,13 +273,8 @@ def _fix_lambda_types(
         columns[name] = made[1]
 
 
-def _land_parquet(
-    connection: duckdb.DuckDBPyConnection,
-    source: DataSource,
-    table: str,
-    needed: list[str],
-    start: int,
-) -> Landed:
+def parquet_relation(source: DataSource) -> str:
+    """Return the SQL that reads a Parquet source: a file, a directory or a pattern."""
     params = source.data_location.connection_params
     if not params.get("path"):
         raise ConfigError(
@@ -250,9 +284,21 @@ def _land_parquet(
     path = Path(text)
     if path.is_dir():
         text = str(path / "**" / "*.parquet")
+    return f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
+
+
+def _land_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    needed: list[str],
+    start: int,
+) -> Landed:
+    params = source.data_location.connection_params
+    relation = parquet_relation(source)
+    text = relation.removeprefix("read_parquet('").removesuffix("')")
     for key, value in (params.get("config_overrides") or {}).items():
         connection.execute(f"SET {key} = '{value}'")
-    relation = f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error as error:

@@ -37,6 +37,10 @@ class Head(nn.Module):
         """Return predictions: probabilities, amounts or item scores."""
         raise NotImplementedError
 
+    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Return the one number a row (B,) that attributions explain; *index* picks it (B,)."""
+        return output.gather(1, index[:, None]).squeeze(1)
+
 
 class ScoreHead(Head):
     """Logits for binary, multi-class and multilabel tasks."""
@@ -151,6 +155,11 @@ class AmountHead(Head):
         high = self.high.expand_as(share).gather(-1, at)
         return (low + inside * (high - low)).squeeze(-1).numpy()
 
+    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the distribution of one target: it follows the inputs smoothly."""
+        expected = (torch.softmax(output.float(), -1) * self.mean).sum(-1)
+        return expected.gather(1, index[:, None]).squeeze(1)
+
 
 class ItemHead(Head):
     """Score of every item: dot product, item popularity, and features of (entity, item) pairs.
@@ -188,12 +197,15 @@ class ItemHead(Head):
         summary = network.summarize(batch)
         table = network.events.vectors(self.item_position)
         features = batch["item_features"]
+        pairs = batch["pair_features"]
+        if batch.get("gates") is not None:
+            pairs = pairs * batch["gates"].pairs[:, None]
         scores = self.scale * (self.query(summary) @ table.T) + self.bias
         scores = scores + (self.base(features) + self.base_linear(features)).squeeze(-1)
         rows, items = batch["pair_rows"], batch["pair_items"]
-        joined = torch.cat([batch["pair_features"], features[items]], dim=-1)
+        joined = torch.cat([pairs, features[items]], dim=-1)
         delta = self.pair_score(self.pair(joined) + self.context(summary)[rows])
-        delta = (delta + self.pair_linear(batch["pair_features"])).squeeze(-1)
+        delta = (delta + self.pair_linear(pairs)).squeeze(-1)
         scores = scores.index_put((rows, items), delta.to(scores.dtype), accumulate=True)
         blocked = torch.zeros_like(scores[0])
         blocked[:FIRST] = -math.inf

@@ -14,6 +14,7 @@ from monad.config.schema import FoundationModelConfig
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.representation import Representation, fit_representation
+from monad.data.split_query import held_out_entities
 from monad.data.store import Store
 from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
@@ -25,7 +26,6 @@ from monad.model.network import Network
 from monad.training.loop import Plan, loader, run_trainer
 from monad.training.pretraining import PretrainBatches, PretrainHeads, PretrainModule
 from monad.training.resume import Attempt
-from monad.training.rows import held_out
 from monad.training.settings import network_size, settings, training_end, training_params
 
 FEATURES = "features"
@@ -161,7 +161,7 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     _check_range(store, end)
     seed = training_params(config).seed
     limits = config.memory_constraining_params
-    representation = fit_representation(store, plans, end, limits, seed)
+    representation = fit_representation(store, plans, end, limits, seed, shared_columns(config))
     (scratch / FEATURES).mkdir(parents=True)
     torch.save(representation.to_plain(), scratch / FEATURES / "representation.pt")
     text = yaml.safe_dump(suggested_config(config, plans), sort_keys=False)
@@ -180,6 +180,24 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
         },
     )
     return store, representation
+
+
+def shared_columns(config: FoundationModelConfig) -> dict[tuple[str, str], str]:
+    """Return the shared entity of each column that has one, by (source, column) in lower case.
+
+    Columns of a joined table are those of the event source, too.
+    """
+    made = {}
+    joined: dict[str, list[str]] = {}
+    for source in config.data_sources:
+        for join in source.joined_data_sources:
+            joined.setdefault(join.name.lower(), []).append(source.name.lower())
+    for source in config.data_sources:
+        owners = [source.name.lower(), *joined.get(source.name.lower(), [])]
+        for shared in source.shared_entities:
+            for column in shared.columns:
+                made.update({(owner, column.lower()): shared.name for owner in owners})
+    return made
 
 
 def _check_range(store: Store, end: int) -> None:
@@ -231,7 +249,7 @@ def _train_network(
     heads = PretrainHeads(representation, network)
     size = network.size
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
-    held = held_out(store, config.data_params.split)
+    held = held_out_entities(config, store)
     everyone = np.arange(store.num_entities)
     end = representation.training_end
     per_entity = config.data_params.maximum_splitpoints_per_entity or 1

@@ -9,13 +9,11 @@ import dataclasses
 import logging
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from monad.config.schema import Split
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
 from monad.errors import TargetFunctionError, problem
@@ -50,20 +48,6 @@ class Rows:
         else:
             picked = [targets[i] for i in chosen]
         return Rows(self.entities[chosen], self.stamps[chosen], picked)
-
-
-def held_out(store: Store, split: Split) -> np.ndarray:
-    """Return a mask of the entities held out for validation; stable between runs."""
-    if split.file is not None:
-        with open(split.file, encoding="utf-8") as lines:  # noqa: PTH123 - may be any readable path
-            wanted = {line.strip() for line in lines if line.strip()}
-        return np.array([str(name) in wanted for name in store.entity_ids.tolist()], dtype=bool)
-    limit = split.percentage * 100
-    hashed = [zlib.crc32(str(n).encode()) % 10_000 < limit for n in store.entity_ids.tolist()]
-    made = np.array(hashed, dtype=bool)
-    if made.all() and len(made):
-        made[:] = False
-    return made
 
 
 class _AttributeRow(Mapping[str, Any]):
