@@ -24,6 +24,7 @@ from monad_dagster.local.account import Account
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import LoginError, StatementError
 from monad_dagster.local.queries import Query
+from monad_dagster.local.results import ResultSet
 from monad_dagster.local.session import Session
 
 logger = logging.getLogger("monad_dagster.local")
@@ -31,6 +32,7 @@ logger = logging.getLogger("monad_dagster.local")
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a decompressed request
 MAX_LOGIN_BYTES = 1024 * 1024  # of a request that needs no session
 POLL_SECONDS = 20.0
+_SMALL_BYTES, _SMALL_ROWS = 64 * 1024, 100
 IN_PROGRESS = "333333"
 IN_PROGRESS_ASYNC = "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -281,7 +283,13 @@ class Protocol:
     async def _answer(self, query: Query, request: Request) -> Response:
         if not await _wait(query, POLL_SECONDS):
             return self._in_progress(query, IN_PROGRESS)
-        answer = await asyncio.to_thread(self.respond, query, str(request.base_url))
+        url = str(request.base_url)
+        is_small = _is_small(query.result)  # not worth another thread
+        answer = (
+            self.respond(query, url)
+            if is_small
+            else await asyncio.to_thread(self.respond, query, url)
+        )
         return await self._sent(query, answer)
 
     async def _sent(self, query: Query, answer: Response) -> Response:
@@ -368,6 +376,12 @@ def _check_shapes(body: dict[str, Any]) -> None:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _is_small(result: ResultSet | ArrowRows | None) -> bool:
+    if isinstance(result, ArrowRows):
+        return len(result.inline) < _SMALL_BYTES
+    return result is None or len(result.rows) < _SMALL_ROWS
 
 
 def _token(request: Request) -> str:
