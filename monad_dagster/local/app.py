@@ -29,6 +29,7 @@ from monad_dagster.local.session import Session
 logger = logging.getLogger("monad_dagster.local")
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a decompressed request
+MAX_LOGIN_BYTES = 1024 * 1024  # of a request that needs no session
 POLL_SECONDS = 20.0
 IN_PROGRESS = "333333"
 IN_PROGRESS_ASYNC = "333334"
@@ -74,12 +75,12 @@ def failure(error: StatementError, query_id: str | None = None, **data: Any) -> 
     return JSONResponse({"data": body, "code": code, "message": error.message, "success": False})
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """Read a JSON body, gzip or plain, within the size limit."""
-    body = await request.body()
+async def read_json(request: Request, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """Read a JSON body, gzip or plain, of at most *limit* bytes."""
+    body = await _read_body(request, limit)
     if request.headers.get("content-encoding", "").lower() == "gzip" and body:
-        body = await asyncio.to_thread(_gunzip, body)
-    if len(body) > MAX_BODY_BYTES:
+        body = await asyncio.to_thread(_gunzip, body, limit)
+    if len(body) > limit:
         raise StatementError(390400, "08001", "Request is too large.")
     try:
         parsed = json.loads(body or b"{}")
@@ -90,11 +91,21 @@ async def read_json(request: Request) -> dict[str, Any]:
     return parsed
 
 
-def _gunzip(body: bytes) -> bytes:
+async def _read_body(request: Request, limit: int) -> bytes:
+    """Read the body and stop as soon as it is too long, so that it cannot fill the memory."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise StatementError(390400, "08001", "Request is too large.")
+    return bytes(body)
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
     """Decompress within the size limit, so that a small bomb cannot fill the memory."""
     try:
         stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        data = stream.decompress(body, MAX_BODY_BYTES + 1)
+        data = stream.decompress(body, limit + 1)
     except (zlib.error, gzip.BadGzipFile):
         raise StatementError(390400, "08001", "Request is not valid gzip.") from None
     return data
@@ -139,7 +150,7 @@ class Protocol:
     @guarded
     async def login(self, request: Request) -> Response:
         """Check credentials and open a session."""
-        body = await read_json(request)
+        body = await read_json(request, MAX_LOGIN_BYTES)
         query = dict(request.query_params)
         data = await asyncio.to_thread(login.log_in, self.account, body.get("data") or {}, query)
         return envelope(data)
@@ -147,7 +158,7 @@ class Protocol:
     @guarded
     async def token_request(self, request: Request) -> Response:
         """Issue or renew tokens for the holder of a master token."""
-        body = await read_json(request)
+        body = await read_json(request, MAX_LOGIN_BYTES)
         return envelope(login.renew(self.account, _token(request), body))
 
     @guarded
@@ -168,7 +179,8 @@ class Protocol:
     @guarded
     async def telemetry(self, request: Request) -> Response:
         """Accept telemetry and keep none of it."""
-        await request.body()
+        async for _ in request.stream():
+            pass
         return envelope({})
 
     @guarded
@@ -179,6 +191,7 @@ class Protocol:
         sql = body.get("sqlText")
         if not isinstance(sql, str):
             raise StatementError(390400, "08001", "sqlText is missing.")
+        _check_shapes(body)
         is_async = bool(body.get("asyncExec"))
         request_id = request.query_params.get("requestId", "")
         if self.account.faults.armed:
@@ -245,9 +258,8 @@ class Protocol:
         """Send one spooled chunk of a result."""
         parameters = request.path_params
         query = self.account.queries.get(parameters["query_id"])
-        allowed = hmac.compare_digest(
-            parameters["token"], self._chunk_token(parameters["query_id"])
-        )
+        expected = self._chunk_token(parameters["query_id"]).encode()
+        allowed = hmac.compare_digest(parameters["token"].encode("utf-8", "replace"), expected)
         if not allowed or query is None or not isinstance(query.result, ArrowRows):
             return Response(status_code=404)
         index = parameters["index"]
@@ -340,6 +352,21 @@ class Protocol:
             ]
             data["chunkHeaders"] = {"x-monad-chunk": "1"}
         return data
+
+
+def _check_shapes(body: dict[str, Any]) -> None:
+    """Refuse bind variables and parameters that are no dictionaries."""
+    bindings, parameters = body.get("bindings"), body.get("parameters")
+    binds = bindings.values() if isinstance(bindings, dict) else [] if bindings is None else [None]
+    if not isinstance(parameters, dict | None) or not all(isinstance(b, dict) for b in binds):
+        raise StatementError(390400, "08001", "bindings or parameters are not understood.")
+    values = [value for bind in binds for value in _listed(bind.get("value"))]
+    if not all(isinstance(value, str | int | float | None) for value in values):
+        raise StatementError(390400, "08001", "A bind variable has no plain value.")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _token(request: Request) -> str:
