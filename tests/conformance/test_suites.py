@@ -22,6 +22,7 @@ SUITES = {
     "connector5": "connector",
     "snowcli": "snowcli",
     "dagster_pandas": "dagster_io",
+    "mljobs": "mljobs",
 }
 
 
