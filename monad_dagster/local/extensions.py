@@ -28,6 +28,7 @@ MODULES = (
     "monad_dagster.local.registry",
     "monad_dagster.local.jobs",
     "monad_dagster.local.ml_jobs",
+    "monad_dagster.local.rest",
 )
 
 

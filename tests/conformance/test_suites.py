@@ -23,6 +23,7 @@ SUITES = {
     "snowcli": "snowcli",
     "dagster_pandas": "dagster_io",
     "mljobs": "mljobs",
+    "core": "core",
 }
 
 
