@@ -29,6 +29,9 @@ install: $(VENV)/.installed ## create .venv and install everything
 pipeline: install ## run the five assets on the local account and print a report
 	@$(BIN)/monad-dagster run --scenario $(SCENARIO) $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)")
 
+pipeline-docker: install ## the pipeline in a private Docker Engine, image built from this environment (root, minutes)
+	@$(BIN)/python -m tests.support.pipeline_in_engine --scenario $(SCENARIO) --customers 3000 --transactions 60000
+
 ui: install ## open the Dagster UI on http://localhost:3000
 	@$(BIN)/monad-dagster ui
 
@@ -93,4 +96,4 @@ clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test browser check conformance fidelity evaluate chaos clean
+.PHONY: help install pipeline pipeline-docker ui test browser check conformance evaluate clean fidelity chaos

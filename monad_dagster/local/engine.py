@@ -159,6 +159,7 @@ class Engine:
             (kind, found.database, found.schema, found.name)
             for kind in ("TABLE", "VIEW")
             for found in catalog.list_objects(kind)
+            if not found.properties.get("COMPUTED")  # rows are made when they are asked for
         }
         for kind, database, schema, name in sorted(present - known):
             owner = catalog.get("SCHEMA", schema, database)

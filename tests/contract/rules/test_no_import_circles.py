@@ -35,8 +35,8 @@ def test_no_import_circles():
         for path in sorted((ROOT / "monad_dagster" / "local").rglob("*.py"))
     }
     assert len(graph) > 50
-    for start in graph:
-        seen, waiting = set(), list(graph[start])
+    for start, imported in graph.items():
+        seen, waiting = set(), list(imported)
         while waiting:
             module = waiting.pop()
             if module not in seen:

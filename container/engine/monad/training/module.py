@@ -352,6 +352,12 @@ class MonadModuleImpl:
                 )
             everyone = np.array([index[name] for name in wanted if name in index], dtype=np.int64)
         active = active_entities(self.store, stamp, everyone)
+        if chosen is not None and len(active) < len(everyone):
+            run_logger.warning(
+                "%d of the entity_ids have no event at or before the prediction date and get no"
+                " prediction",
+                len(everyone) - len(active),
+            )
         if not len(active):
             raise DataError(
                 problem(
