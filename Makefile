@@ -76,7 +76,7 @@ fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one) and 
 
 # Each client has an environment of its own: some of them cannot live in one. Their requirements are
 # complete lists, hence --no-deps, which also passes over pins that the index cannot satisfy.
-CLIENTS = connector4 connector5 snowcli dagster_pandas
+CLIENTS = connector4 connector5 snowcli dagster_pandas mljobs core
 .venv-conformance/%/.installed: tests/conformance/requirements/%.txt $(VENV)/.installed
 	@echo "Installing the client $*"
 	@test -x .venv-conformance/$*/bin/python || $(BIN)/python -m venv --without-pip .venv-conformance/$*
