@@ -16,12 +16,13 @@ class LocalSnowflakeResource(SnowflakeResource):
     """A `SnowflakeResource` whose account is the embedded one in `state_dir`."""
 
     state_dir: str = Field(description="State folder of the local account.")
+    runner: str = Field(default="auto", description="What runs the local account's job services.")
 
     @property
     def _connection_args(self) -> Mapping[str, Any]:
         from monad_dagster.local import LocalAccount
 
-        account = LocalAccount(Path(self.state_dir))
+        account = LocalAccount(Path(self.state_dir), runner=self.runner)
         account.start()
         chosen = {
             key: value

@@ -9,11 +9,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from monad_dagster.errors import ConfigError, problem
 
 Deployment = Literal["local", "snowflake"]
+Runner = Literal[
+    "auto", "docker", "docker-bridge", "docker-host", "process", "bubblewrap", "unshare", "plain"
+]
 
 _PACKAGE_DIR = Path(__file__).resolve().parent
 _TRUE = {"1", "true", "yes", "on"}
@@ -76,8 +79,14 @@ class Settings:
     base_image: str | None = None
     """Licensed BaseModel image for the Dockerfile's BASE_IMAGE; default is the open engine."""
     image_builder: Literal["auto", "docker", "oci"] = "auto"
-    """`docker` needs a Docker Engine; `oci` builds the layer here; `auto` takes docker if it can
-    serve the local registry or a base image is needed."""
+    """`docker` needs a Docker Engine; `oci` builds the layer here; `auto` takes docker for a
+    real account, with a base image, or when `runner` forces a container engine."""
+    python_base_image: str | None = None
+    """Base image of the open engine's image; default is the Dockerfile's python:3.11-slim."""
+    runner: Runner = "auto"
+    """What runs the local account's job services: `auto` takes a container engine where one works
+    (DOCKER_HOST, the Docker CLI's context, or a known socket) and the process runner for images
+    that hold files only. Any other value forces that one and fails where it does not work."""
 
     documented_layout: bool = False
     """Write to the page's fixed paths (fm_output, scenario_output, predictions)."""
@@ -86,6 +95,11 @@ class Settings:
     poll_interval_seconds: float = 5.0
     max_queue_seconds: float = 3600.0
     max_runtime_seconds: float = 86400.0
+
+    credits_per_hour: str = ""
+    """Credit rates by instance family, such as `GPU_NV_M=2.68,CPU_X64_S=0.11`."""
+    region_timezone: str | None = None
+    """Time zone of the account's region, for maintenance windows, where it is not a common one."""
 
     snowflake: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Connection parameters from SNOWFLAKE_*; empty for the local account."""
@@ -99,6 +113,14 @@ class Settings:
                     "Set it to local or snowflake",
                 )
             )
+        if self.runner not in get_args(Runner):
+            raise ConfigError(
+                problem(
+                    "MONAD_RUNNER is not valid",
+                    f"it is '{self.runner}'",
+                    f"Set it to one of {', '.join(get_args(Runner))}",
+                )
+            )
         if self.num_gpus < 0 or self.keep_attempts < 1 or self.poll_interval_seconds <= 0:
             raise ConfigError(
                 problem(
@@ -108,6 +130,28 @@ class Settings:
                     "num_gpus must be 0 or more, keep_attempts at least 1, the interval above 0",
                 )
             )
+
+    @property
+    def credit_rates(self) -> dict[str, float]:
+        """The configured credit rates.
+
+        Raises:
+            ConfigError: MONAD_CREDITS_PER_HOUR cannot be read.
+        """
+        rates = {}
+        for part in filter(None, (item.strip() for item in self.credits_per_hour.split(","))):
+            family, _, rate = part.partition("=")
+            try:
+                rates[family.strip().upper()] = float(rate)
+            except ValueError as error:
+                raise ConfigError(
+                    problem(
+                        "MONAD_CREDITS_PER_HOUR is not valid",
+                        f"it holds '{part}'",
+                        "Write FAMILY=RATE, separated by commas",
+                    )
+                ) from error
+        return rates
 
     @property
     def local_state_dir(self) -> Path:

@@ -43,8 +43,8 @@ logger = logging.getLogger("monad.job")
 class ChunkWriter:
     """Write messages as numbered files, each written once from start to end and then closed.
 
-    Every line, the last one included, ends with a newline: a reader that sees a chunk without it
-    knows that the file is not complete yet.
+    An empty line ends each chunk: a reader that sees a file without it knows that the file is not
+    complete yet, wherever it is cut off.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ChunkWriter:
         with self._lock:
             if not self._lines:
                 return
-            text = "".join(f"{line}\n" for line in self._lines)
+            text = "".join(f"{line}\n" for line in self._lines) + "\n"
             self._write_once(self._directory / f"{self._next_index}.json", text)
             self._lines.clear()
             self._next_index += 1
@@ -300,6 +300,7 @@ class JobRun:
         self.finished = False
         self._pipes = pipes_context
         self._last_step: int | None = None
+        self._rate_from: tuple[float, int] | None = None
 
     @property
     def extras(self) -> Mapping[str, Any]:
@@ -314,9 +315,22 @@ class JobRun:
         self._pipes.report_custom_message(message)
 
     def progress(self, *, step: int, total: int | None = None, **values: float) -> None:
-        """Report a training or scoring step with its measured values."""
+        """Report a training or scoring step with its measured values.
+
+        Throughput and GPU memory are added where the caller does not measure them.
+        """
         self._last_step = step
-        self.send("metrics", {"step": step, "total": total, "values": values})
+        measured = {**self._throughput(step), **gpu_memory(sys.modules.get("torch"))}
+        self.send("metrics", {"step": step, "total": total, "values": {**measured, **values}})
+
+    def _throughput(self, step: int) -> dict[str, float]:
+        now, before = time.monotonic(), self._rate_from
+        if before is not None and step == before[1]:
+            return {}
+        self._rate_from = (now, step)
+        if before is None or step < before[1]:
+            return {}
+        return {"steps_per_second": round((step - before[1]) / max(now - before[0], 1e-6), 3)}
 
     def heartbeat(self) -> None:
         """Say that the process is alive, and at which step."""
@@ -370,6 +384,22 @@ def _wire(value: Any) -> Any:
         return dict(value)
     plain = _plain(value)
     return {"raw_value": plain, "type": "json"} if isinstance(plain, (dict, list)) else plain
+
+
+def gpu_memory(torch: Any) -> dict[str, float]:
+    """Return the most GPU memory that was in use on any device, where a script has loaded torch.
+
+    Args:
+        torch: The module; None in a script without it.
+    """
+    try:
+        if torch is None or not torch.cuda.is_initialized():
+            return {}
+        devices = range(torch.cuda.device_count())
+        used = max(torch.cuda.max_memory_reserved(device) for device in devices)
+    except (AttributeError, RuntimeError, ValueError):  # half imported, or another torch
+        return {}
+    return {"gpu_memory_gib": round(used / 2**30, 3)}
 
 
 class _MetricsHandler(logging.Handler):

@@ -24,6 +24,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prediction-date", type=datetime.fromisoformat, default=None)
     parser.add_argument("--top-k", type=int, default=None)
     parser.add_argument("--limit-batches", type=int, default=None)
+    parser.add_argument("--remote-table", default=None, help="also save to this Snowflake table")
     return parser.parse_args(arguments)
 
 
@@ -38,6 +39,14 @@ def testing_fields(params: argparse.Namespace) -> dict[str, Any]:
         "top_k": params.top_k,
         "limit_test_batches": params.limit_batches,
     }
+    if params.remote_table is not None:
+        # Documented without its module, so imported only when asked for. No login is given: the
+        # session token of the job service is used.
+        from monad.config import DataLocation
+
+        optional["remote_save_location"] = DataLocation(
+            database_type="snowflake", connection_params={}, table_name=params.remote_table
+        )
     fields.update({name: value for name, value in optional.items() if value is not None})
     return fields
 

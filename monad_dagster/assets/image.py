@@ -25,6 +25,12 @@ _OPEN_TARGET = "open"
 _LICENSED_TARGET = "licensed"
 
 
+def image_context(settings: "Settings") -> BuildContext:
+    """Return the build context of these settings; the same files built otherwise are another."""
+    recipe = f"docker {settings.python_base_image or ''}" if needs_engine(settings) else ""
+    return read_build_context(settings.container_dir, base_image=settings.base_image, recipe=recipe)
+
+
 def image_tag(settings: "Settings", context: BuildContext) -> str:
     """Return the tag an image is pushed under."""
     return settings.image_tag or f"ctx-{context.digest[:16]}"
@@ -32,9 +38,7 @@ def image_tag(settings: "Settings", context: BuildContext) -> str:
 
 def build_image_asset(settings: "Settings") -> dg.AssetsDefinition:
     """Return the asset that builds and pushes the job image."""
-    code_version = read_build_context(
-        settings.container_dir, base_image=settings.base_image
-    ).digest[:16]
+    code_version = image_context(settings).digest[:16]
 
     @dg.asset(
         key=IMAGE,
@@ -45,7 +49,7 @@ def build_image_asset(settings: "Settings") -> dg.AssetsDefinition:
     )
     def image(context: dg.AssetExecutionContext, spcs: PipesSPCSClient) -> dg.MaterializeResult:
         started = time.time()
-        build_context = read_build_context(settings.container_dir, base_image=settings.base_image)
+        build_context = image_context(settings)
         tag = image_tag(settings, build_context)
         with spcs.session(query_tag=query_tag(context)) as session:
             repository = ImageRepository(
@@ -99,21 +103,31 @@ def choose_builder(settings: "Settings") -> str:
     Raises:
         ImageError: An engine is needed (a real account or a base image) and none answers.
     """
-    if settings.image_builder != "auto":
-        return settings.image_builder
-    if settings.deployment == "local" and not settings.base_image:
-        # The process runner supplies Python and packages; the layer is all it needs.
+    if not needs_engine(settings):
         return "oci"
-    if not _docker_answers():
+    if settings.image_builder == "auto" and not _docker_answers():
         raise ImageError(
             problem(
                 "The job image cannot be built",
-                "no Docker Engine answers, and a real account or a base image needs one",
+                "no Docker Engine answers, and a real account, a base image or a forced runner "
+                "needs one",
                 "Start Docker, or set DOCKER_HOST to its socket",
                 "docs/licensed-image.md",
             )
         )
     return "docker"
+
+
+def needs_engine(settings: "Settings") -> bool:
+    """Tell whether the image is built by a container engine.
+
+    On the local account the process runner supplies Python and packages, so a layer is enough
+    unless a base image is given or containers are to run in an engine.
+    """
+    if settings.image_builder != "auto":
+        return settings.image_builder == "docker"
+    has_base = bool(settings.base_image or settings.python_base_image)
+    return settings.deployment != "local" or has_base or settings.runner.startswith("docker")
 
 
 def _docker_answers() -> bool:
@@ -132,7 +146,8 @@ def _docker_build(settings: "Settings", tag: str) -> str:
     from docker.errors import BuildError, DockerException
 
     reference = f"{settings.image_name}:{tag}"
-    arguments = {"BASE_IMAGE": settings.base_image} if settings.base_image else {}
+    base = settings.base_image or settings.python_base_image
+    arguments = {"BASE_IMAGE": base} if base else {}
     try:
         docker.from_env().images.build(
             path=str(settings.container_dir),

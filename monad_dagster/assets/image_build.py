@@ -14,6 +14,8 @@ from monad_dagster.spcs.oci_image import ImageConfig, build_layout, files_below
 
 ENGINE_PREFIX = "/opt/monad/engine"
 SCRIPTS_PREFIX = "/opt/monad/scripts"
+# Tells the local account that the image brings no Python: its process runner lends one.
+HOST_PYTHON_LABEL = {"dev.monad-dagster.runtime": "host-python"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,15 @@ class BuildContext:
     digest: str
 
 
-def read_build_context(container_dir: Path, *, base_image: str | None = None) -> BuildContext:
+def read_build_context(
+    container_dir: Path, *, base_image: str | None = None, recipe: str = ""
+) -> BuildContext:
     """Collect engine, scripts and Dockerfile of *container_dir*.
+
+    Args:
+        container_dir: The folder.
+        base_image: A licensed image to build on.
+        recipe: What else makes another image of the same files.
 
     Raises:
         ConfigError: The folder holds no engine or no scripts.
@@ -49,9 +58,9 @@ def read_build_context(container_dir: Path, *, base_image: str | None = None) ->
                 )
             )
         files |= files_below(root, prefix)
-    recipe = [container_dir / "Dockerfile", container_dir / "engine" / "pyproject.toml"]
-    hashed = {**files, **{path.name: path for path in recipe if path.is_file()}}
-    digest = hashlib.sha256((base_image or "").encode())
+    others = [container_dir / "Dockerfile", container_dir / "engine" / "pyproject.toml"]
+    hashed = {**files, **{path.name: path for path in others if path.is_file()}}
+    digest = hashlib.sha256(((base_image or "") + recipe).encode())
     for name in sorted(hashed):
         content = hashlib.sha256(hashed[name].read_bytes()).digest()
         digest.update(name.encode() + b"\0" + content)
@@ -64,6 +73,6 @@ def write_layout(context: BuildContext, directory: Path) -> str:
         env={"PYTHONPATH": ENGINE_PREFIX, "PYTHONUNBUFFERED": "1"},
         working_dir="/opt/monad",
         entrypoint=("python",),
-        labels={"org.opencontainers.image.revision": context.digest},
+        labels={"org.opencontainers.image.revision": context.digest, **HOST_PYTHON_LABEL},
     )
     return build_layout(directory, context.files, config)

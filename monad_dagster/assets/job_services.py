@@ -270,8 +270,7 @@ def _details(context: dg.AssetExecutionContext) -> Mapping[str, Any]:
 
 def preview_spec(settings: "Settings", asset: str, scenario: str, *, documented: bool) -> str:
     """Return the specification an asset would send, with placeholders for what a launch adds."""
-    from monad_dagster.assets.image import image_tag
-    from monad_dagster.assets.image_build import read_build_context
+    from monad_dagster.assets.image import image_context, image_tag
     from monad_dagster.spcs.identifiers import QualifiedName
     from monad_dagster.spcs.instance_families import load_instance_families
     from monad_dagster.spcs.spec import DOCUMENTED_SETTINGS, SpecSettings, build_spec
@@ -283,8 +282,7 @@ def preview_spec(settings: "Settings", asset: str, scenario: str, *, documented:
         "predictions": lambda: predict_args(settings, upstream, None, None),
     }[asset]()
     names = (settings.database, settings.schema, settings.image_repository)
-    context = read_build_context(settings.container_dir, base_image=settings.base_image)
-    tag = image_tag(settings, context)
+    tag = image_tag(settings, image_context(settings))
     image = f"{QualifiedName(*names).registry_path()}/{settings.image_name}:{tag}"
     spec_settings = (
         DOCUMENTED_SETTINGS

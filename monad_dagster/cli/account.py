@@ -23,6 +23,7 @@ from monad_dagster.settings import Settings, default_container_dir
 
 if TYPE_CHECKING:
     from monad_dagster.spcs.account_setup import AccountLayout
+    from monad_dagster.spcs.doctor import Finding
 
 
 def account_layout(settings: Settings) -> "AccountLayout":
@@ -88,6 +89,8 @@ def doctor(as_json: bool) -> None:
     settings = ctx.current_settings()
     with ctx.open_session(settings) as session:
         findings = diagnose(session, account_layout(settings))
+    if settings.deployment == "local":
+        findings += _runner_findings(settings)
     if as_json:
         print_json(
             [
@@ -113,6 +116,15 @@ def doctor(as_json: bool) -> None:
         fail(
             f"{len(failed)} of {len(findings)} checks fail; run the statements above.", EXIT_REFUSED
         )
+
+
+def _runner_findings(settings: "Settings") -> "list[Finding]":
+    """Say what runs the local account's job services; the account has tried it at its start."""
+    from monad_dagster.cli.local import runner_rows
+    from monad_dagster.spcs.doctor import Finding
+
+    facts = ctx.local_account(settings).status()
+    return [Finding(check, True, observed) for check, observed in runner_rows(facts)]
 
 
 @click.command()

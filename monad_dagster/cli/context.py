@@ -27,7 +27,7 @@ def local_account(settings: Settings) -> "LocalAccount":
     """Return the embedded account of these settings; it may not be running yet."""
     from monad_dagster.local import LocalAccount
 
-    return LocalAccount(settings.local_state_dir)
+    return LocalAccount(settings.local_state_dir, runner=settings.runner)
 
 
 def connection_parameters(settings: Settings, *, admin: bool = False) -> dict[str, Any]:

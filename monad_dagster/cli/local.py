@@ -1,5 +1,9 @@
 """`monad-dagster local`: the embedded account's life cycle."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import click
 
 from monad_dagster.cli import context as ctx
@@ -24,15 +28,22 @@ local_group.add_command(fault_group)
 @click.option(
     "--port", default=0, help="Port on 127.0.0.1; 0 keeps the last one or picks a free one."
 )
+@click.option("--host", default="127.0.0.1", help="Address; beyond loopback it needs TLS.")
+@click.option("--tls-cert", type=click.Path(exists=True), help="Certificate file (PEM).")
+@click.option("--tls-key", type=click.Path(exists=True), help="Key file of the certificate (PEM).")
 @reports_errors
-def start(port: int) -> None:
+def start(port: int, host: str, tls_cert: str | None, tls_key: str | None) -> None:
     """Start the account unless it already answers.
 
     Example: monad-dagster local start --port 8085
     """
     settings = ctx.current_settings()
     ctx.require_local(settings)
-    connection = ctx.local_account(settings).start(port=port)
+    options = ["--host", host]
+    if tls_cert and tls_key:
+        options += ["--tls-cert", str(Path(tls_cert).resolve())]
+        options += ["--tls-key", str(Path(tls_key).resolve())]
+    connection = ctx.local_account(settings).start(port=port, options=options)
     note(f"Local account on {connection['protocol']}://{connection['host']}:{connection['port']}")
     note(f"State in {settings.local_state_dir}")
 
@@ -64,7 +75,19 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_table(sorted(facts.items()), ["", "value"])
+        rows = [(key, value) for key, value in sorted(facts.items()) if key != "runner"]
+        print_table([*rows, *runner_rows(facts)], ["", "value"])
+
+
+def runner_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what `status` says about runners: which are in use, and why the others are not."""
+    runner = facts.get("runner") or {}
+    rows = [("runner setting", str(runner["setting"]))] if runner else []
+    rows += [(f"runner {kind}", text) for kind, text in runner.get("in_use", {}).items()]
+    rows += [
+        (f"runner {kind}", f"not used: {text}") for kind, text in runner.get("refused", {}).items()
+    ]
+    return rows
 
 
 @local_group.command()

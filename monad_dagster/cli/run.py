@@ -1,6 +1,7 @@
 """`monad-dagster run`: the whole pipeline in one command, and `ui` to watch it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -123,7 +124,9 @@ def ui(port: int) -> None:
         "-p",
         str(port),
     ]
-    raise SystemExit(subprocess.call(command, env=child_environment(settings, {})))
+    # In place of this process: dagster stops its webserver, daemon and code server on an
+    # interrupt, which a parent that waits for it would cut short.
+    os.execve(sys.executable, command, child_environment(settings, {}))
 
 
 def materialize(

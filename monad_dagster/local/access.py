@@ -7,12 +7,13 @@ to. After execution the catalog follows: new tables get their owner, changed one
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, information_schema
+from monad_dagster.local import errors, information_schema, pool_usage
 from monad_dagster.local.statements import quote_identifier
 
 if TYPE_CHECKING:
     from monad_dagster.local.session import Session
 
+_ACCOUNT_USAGE = ("SNOWFLAKE", pool_usage.SCHEMA)
 _WRITES = {"Insert": ("INSERT",), "Update": ("UPDATE",), "Delete": ("DELETE",)}
 
 
@@ -40,6 +41,7 @@ class Plan:
     reads: list[TableRef] = field(default_factory=list)
     target: TableRef | None = None
     catalog_nodes: list[Any] = field(default_factory=list)
+    usage_nodes: list[Any] = field(default_factory=list)
 
     def check(self) -> None:
         """Refuse what the session's role may not do."""
@@ -48,10 +50,20 @@ class Plan:
         if self.target is not None:
             _check_target(self.session, self.expression, self.target)
 
+    @property
+    def computes(self) -> bool:
+        """Tell whether a warehouse is needed: rows of tables are read or written."""
+        changes_rows = type(self.expression).__name__ in {"Insert", "Update", "Delete", "Merge"}
+        return bool(self.reads) or changes_rows
+
     def prepare_information_schema(self, made: list[str]) -> None:
-        """Replace information schema tables by what the role may see of them."""
+        """Replace information schema and account usage tables by what the role may see of them."""
         for node in self.catalog_nodes:
             information_schema.replace(self.session, node, made)
+        for node in self.usage_nodes:
+            information_schema.substitute(
+                self.session, node, pool_usage.view_of(self.session), made
+            )
 
     def apply(self) -> None:
         """Let the catalog follow the statement."""
@@ -79,6 +91,9 @@ def analyze(session: "Session", expression: Any) -> Plan:
             not node.args.get("db") and session.schema == "INFORMATION_SCHEMA"
         ):
             plan.catalog_nodes.append(node)
+        elif (_part(node.args.get("catalog")), _part(node.args.get("db"))) == _ACCOUNT_USAGE:
+            plan.reads.append(_resolve(session, node))
+            plan.usage_nodes.append(node)
         elif not isinstance(expression, exp.Use | exp.Show | exp.Drop | exp.Alter):
             plan.reads.append(_resolve(session, node))
     return plan

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import extensions
+from monad_dagster.local.access_tokens import check_secret
 from monad_dagster.local.bootstrap import bootstrap
 from monad_dagster.local.catalog import Catalog
 from monad_dagster.local.credentials import check_password, load_credentials
+from monad_dagster.local.errors import LoginError
 from monad_dagster.local.faults import Faults
 from monad_dagster.local.session import Session
 from monad_dagster.local.tokens import Tokens
@@ -46,7 +48,7 @@ class Account:
         stages: The stage store (see stages.py).
         extensions: Objects of other rooms by name, such as "jobs".
         routes: Extra HTTP routes.
-        address: (host, port) once the server listens.
+        address: (host, port) once the server listens, and `protocol` http or https.
         executor: Threads that run statements.
         faults: What is made to fail on purpose (see faults.py).
     """
@@ -65,6 +67,7 @@ class Account:
         self.extensions: dict[str, Any] = {}
         self.routes: list[BaseRoute] = []
         self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self.protocol = "http"
         self.sessions: dict[int, Session] = {}
         # Called with (database, schema or None) before what they hold is dropped.
         self.drop_hooks: list[Callable[[str, str | None], None]] = []
@@ -95,8 +98,12 @@ class Account:
         self._discard_leftovers()
 
     def _discard_leftovers(self) -> None:
-        """Remove what belonged to sessions of an earlier process."""
+        """Remove what belonged to sessions of an earlier process, and what a kill left over."""
         shutil.rmtree(self.state_dir / "results", ignore_errors=True)
+        self.stages.keep_only(
+            (found.database, found.schema, found.name)
+            for found in self.catalog.list_objects("STAGE")
+        )
         for kind in ("STAGE", "FILE FORMAT"):
             for found in self.catalog.list_objects(kind):
                 if found.properties.get("TEMPORARY"):
@@ -153,10 +160,11 @@ class Account:
         return Session(self, 0, "SYSTEM", role)
 
     def drop_object(self, kind: str, name: str, *, database: str, schema: str) -> bool:
-        """Drop an object from the catalog together with its files."""
+        """Drop an object from the catalog, then its files: a kill in between leaves only files."""
+        existed = self.catalog.drop(kind, name, database=database, schema=schema)
         if kind == "STAGE":
             self.stages.drop(database, schema, name)
-        return self.catalog.drop(kind, name, database=database, schema=schema)
+        return existed
 
     # Credentials
 
@@ -168,18 +176,33 @@ class Account:
             return None
         return found.name if check_password(password, found.properties.get("PASSWORD")) else None
 
+    def check_login(self, user: str, secret: str) -> tuple[str | None, str | None]:
+        """Return the user and the only role of a login with a password or an access token.
+
+        Clients may send a programmatic access token where a password goes.
+        """
+        known = self.check_user(user, secret)
+        if known is not None or not user:
+            return known, None
+        try:
+            return check_secret(self, user, secret)
+        except LoginError:
+            return None, None
+
     def authenticate_registry(self, username: str, password: str) -> Session | None:
         """Return a session for a registry login, or None.
 
         Accepted: `0sessiontoken` with a JSON session token, or a user's own name with that
-        user's password.
+        user's password or programmatic access token.
         """
         if username == "0sessiontoken":
             return self._session_of_json_token(password)
-        user = self.check_user(username, password)
+        user, only_role = self.check_login(username, password)
         if user is None:
             return None
-        return Session(self, 0, user, self.default_role(user))
+        session = Session(self, 0, user, only_role or self.default_role(user))
+        session.only_role = only_role
+        return session
 
     def _session_of_json_token(self, password: str) -> Session | None:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import faults_jobs
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.pool_states import PoolClock, PoolState, advance
+from monad_dagster.local.pool_usage import PoolUsage
 from monad_dagster.spcs.instance_families import InstanceFamily, load_instance_families
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ComputePools:
         self.families = load_instance_families(CLOUD)
         # One lock for pools and job services: each looks at the other while it changes.
         self.lock = threading.RLock()
+        self.usage = PoolUsage(account)
 
     @property
     def _jobs(self) -> "JobServices | None":
@@ -63,6 +65,7 @@ class ComputePools:
             if pool is None:
                 return PoolClock(PoolState.SUSPENDED, self.account.clock())
             before = _clock_of(pool)
+            self._charge(pool, before)
             if self.lacks_capacity(pool, before):
                 return before
             after = advance(
@@ -73,6 +76,10 @@ class ComputePools:
             )
             self._store(name, before, after)
             return after
+
+    def _charge(self, pool: CatalogObject, clock: PoolClock) -> None:
+        active, idle, _ = self.num_nodes(pool, clock)
+        self.usage.charge(pool, active + idle, pool.properties["INSTANCE_FAMILY"])
 
     def lacks_capacity(self, pool: CatalogObject, clock: PoolClock) -> bool:
         """Tell whether a pool that starts gets no nodes."""

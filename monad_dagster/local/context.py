@@ -28,8 +28,8 @@ def use_role(session: "Session", statement: Statement) -> ResultSet:
     if session.catalog.get("ROLE", name.name) is None:
         raise errors.cannot_operate()
     allowed = (
-        session.catalog.roles_of(session.job_role) & {session.job_role, "PUBLIC"}
-        if session.job_role
+        session.catalog.roles_of(session.only_role) & {session.only_role, "PUBLIC"}
+        if session.only_role
         else session.catalog.roles_of_user(session.user)
     )
     if name.name not in allowed:

@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from monad_dagster.local.runners.cleanup import kill_containers
 from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
+_START_ERROR = "The account does not start: "  # as in serve.py
 _STOP_SECONDS = 20.0
 
 
@@ -30,35 +33,62 @@ class LocalAccount:
 
     Args:
         state_dir: Where databases, stages, images and job services are kept.
+        runner: What runs containers, a name in `runners.choice.SETTINGS`; empty lets the account
+            choose, or DIR/runner.json.
     """
 
-    def __init__(self, state_dir: Path | str) -> None:
+    def __init__(self, state_dir: Path | str, *, runner: str = "") -> None:
         self.state_dir = Path(state_dir).resolve()
+        self.runner = runner
 
-    def start(self, *, port: int = 0, wait_seconds: float = 30) -> dict[str, Any]:
+    def start(
+        self, *, port: int = 0, wait_seconds: float = 30, options: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Start the server unless one answers, and return connection arguments.
+
+        Args:
+            port: The port to listen on; 0 keeps the last one or takes a free one.
+            wait_seconds: How long to wait for the server's first answer.
+            options: Further options of `serve.py`, such as --host, --tls-cert and --tls-key.
 
         Raises:
             LocalAccountError: It did not answer in time.
         """
         if self._answers():
+            self._check_runner()
             return self.connection()
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             sys.executable, "-m", "monad_dagster.local.serve",
-            "--state-dir", str(self.state_dir), "--port", str(port),
+            "--state-dir", str(self.state_dir), "--port", str(port), *options,
         ]  # fmt: skip
+        if self.runner:
+            command += ["--runner", self.runner]
         log = self.state_dir / "server.log"
+        start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True, cwd=self.state_dir, env=_environment(),
             )  # fmt: skip
-        self._wait_until_ready(process, wait_seconds, log)
+        self._wait_until_ready(process, wait_seconds, log, start)
         return self.connection()
 
+    def _check_runner(self) -> None:
+        """Refuse to go on with an account that runs containers otherwise than asked for."""
+        facts = (self._server() or {}).get("runner") or {}
+        if self.runner in ("", "auto", facts.get("setting")):
+            return
+        raise LocalAccountError(
+            problem(
+                f"The local account does not use runner {self.runner}",
+                f"It was started with runner {facts.get('setting')}",
+                "Stop it with `monad-dagster local stop`, then start it again",
+            )
+        )
+
     def _wait_until_ready(
-        self, process: "subprocess.Popen[bytes]", wait_seconds: float, log: Path
+        self, process: "subprocess.Popen[bytes]", wait_seconds: float, log: Path, start: int
     ) -> None:
         deadline = time.monotonic() + wait_seconds
         while time.monotonic() < deadline:
@@ -70,7 +100,17 @@ class LocalAccount:
             elif code is not None:
                 break
             time.sleep(0.03)
-        tail = log.read_text(errors="replace")[-800:].strip() if log.exists() else ""
+        output = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
+        reason = output.rpartition(_START_ERROR)
+        if reason[1]:
+            raise LocalAccountError(
+                problem(
+                    f"The local account in {self.state_dir} did not start",
+                    reason[2].strip().partition("\n")[0],
+                    look=f"Full output: {log}",
+                )
+            )
+        tail = output[-800:].strip()
         raise LocalAccountError(
             problem(
                 f"The local account in {self.state_dir} did not start within {wait_seconds:.0f} s",
@@ -109,7 +149,7 @@ class LocalAccount:
             **(
                 {
                     key: facts[key]
-                    for key in ("pid", "host", "port", "started_at", "stage_mounts")
+                    for key in ("pid", "host", "port", "started_at", "runner", "stage_mounts")
                     if key in facts
                 }
                 if running
@@ -214,7 +254,7 @@ class LocalAccount:
         facts = self._server()
         if facts is None or not self._is_locked():
             return False
-        probe = http.client.HTTPConnection(facts["host"], facts["port"], timeout=2)
+        probe = _probe(facts)
         try:
             probe.request("GET", "/monad/ready")
             return probe.getresponse().status == 200
@@ -222,6 +262,15 @@ class LocalAccount:
             return False
         finally:
             probe.close()
+
+
+def _probe(facts: dict[str, Any]) -> http.client.HTTPConnection:
+    """Return a connection that asks only whether the server is up, and sends no secret."""
+    if facts.get("protocol") != "https":
+        return http.client.HTTPConnection(facts["host"], facts["port"], timeout=2)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(facts["host"], facts["port"], timeout=2, context=context)
 
 
 def _is_server(pid: int, state_dir: Path) -> bool:

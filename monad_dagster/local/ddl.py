@@ -134,9 +134,10 @@ def drop_database(session: "Session", statement: Statement) -> ResultSet:
 
 def _drop_database(session: "Session", name: str) -> None:
     _run_drop_hooks(session, name, None)
+    # The catalog first: what a kill leaves of the rest is removed at the next start.
+    session.catalog.drop("DATABASE", name)
     session.account.engine.drop_database(name)
     session.account.stages.drop(name)
-    session.catalog.drop("DATABASE", name)
 
 
 @statement("DROP SCHEMA")
@@ -154,9 +155,9 @@ def drop_schema(session: "Session", statement: Statement) -> ResultSet:
 
 def _drop_schema(session: "Session", database: str, name: str) -> None:
     _run_drop_hooks(session, database, name)
+    session.catalog.drop("SCHEMA", name, database=database)
     session.account.engine.drop_schema(database, name)
     session.account.stages.drop(database, name)
-    session.catalog.drop("SCHEMA", name, database=database)
 
 
 def _run_drop_hooks(session: "Session", database: str, schema: str | None) -> None:
@@ -217,6 +218,8 @@ def _set_levels(session: "Session", scope: str, properties: dict[str, Any]) -> N
             if name.endswith("LOG_LEVEL") and value not in _LEVELS:
                 raise errors.invalid_value(properties[name], name)
             if name == "LOG_EVENT_LEVEL" and value not in {"INFO", "ERROR", "OFF", *_LEVELS}:
+                raise errors.invalid_value(properties[name], name)
+            if name == "METRIC_LEVEL" and value not in {"ALL", "NONE"}:
                 raise errors.invalid_value(properties[name], name)
             session.account.set_parameter(scope, name, value)
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from monad_dagster.local import engine_sql, errors, handlers
+from monad_dagster.local import describing, engine_sql, errors, handlers
 from monad_dagster.local.arrow_results import ArrowRows
-from monad_dagster.local.results import ResultSet, single
+from monad_dagster.local.results import ResultSet, single, table, text
 from monad_dagster.local.statements import Statement, Token
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ SELECT = 0x1000
 # First words of statements the SQL engine executes; everything else must have a handler.
 _ENGINE_FIRST = frozenset(
     {"SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "BEGIN",
-     "START", "COMMIT", "ROLLBACK", "SET", "UNSET", "EXPLAIN"}
+     "START", "COMMIT", "ROLLBACK", "SET", "UNSET"}
 )  # fmt: skip
 # First words Snowflake knows; anything else is a syntax error rather than a missing feature.
 _KNOWN_FIRST = _ENGINE_FIRST | frozenset(
     {"CREATE", "ALTER", "DROP", "UNDROP", "SHOW", "DESCRIBE", "DESC", "GRANT", "REVOKE", "COPY",
-     "CALL", "EXECUTE", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
+     "CALL", "EXECUTE", "EXPLAIN", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
 )  # fmt: skip
 _ENGINE_SECOND = frozenset({"TABLE", "VIEW"})
 
@@ -33,6 +33,8 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
     """
     if not statement.tokens:
         raise errors.StatementError(900, "42601", "SQL compilation error: Empty SQL statement.")
+    if describing.must_not_run(statement):
+        return describing.describe(statement), 0
     handler = handlers.find_statement(statement)
     if handler is not None:
         result = handler(session, statement)
@@ -109,6 +111,8 @@ def _sole_function(session: "Session", statement: Statement) -> ResultSet | None
     if not cursor.at_end():
         cursor.at = 0
         return None
+    if statement.describe_only:
+        return table([text(name)], [])
     return single(name, entry.handler(session, statement, args))
 
 

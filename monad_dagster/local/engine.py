@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
+from monad_dagster.local.adjusting import adjusted, is_constant
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
+from monad_dagster.local.variants import compare_as_text
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -104,13 +106,26 @@ class Engine:
         self._fs = FakeSnow(False, False, db_path=self.directory)
         root = self._fs.duck_conn
         root.execute(f"SET memory_limit='{_MEMORY_LIMIT}'")
+        # x / 0 is an error in Snowflake, for floating point too.
+        root.execute("SET GLOBAL ieee_floating_point_ops = false")
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
+        self._confine()
         self.reconcile()
 
+    def _confine(self) -> None:
+        """Let the engine open files of the state directory only, whatever it is asked for."""
+        root, state = self._fs.duck_conn, str(self.account.state_dir.resolve())
+        root.execute(f"SET GLOBAL allowed_directories = [{quote_literal(state)}]")
+        root.execute("SET GLOBAL enable_external_access = false")
+
     def _attach_all(self) -> None:
-        for found in self.account.catalog.list_objects("DATABASE"):
-            self._attach(found.name)
+        names = {found.name for found in self.account.catalog.list_objects("DATABASE")}
+        for path in self.directory.glob("*.db"):
+            if path.stem not in names:
+                self._remove_files(path.stem)  # of a database whose creation or drop was cut short
+        for name in sorted(names):
+            self._attach(name)
         self._create_event_table()
 
     def _attach(self, name: str) -> None:
@@ -122,8 +137,19 @@ class Engine:
         catalog = ident(name)
         root.execute(info_schema.per_db_creation_sql(name))
         root.execute(macros.creation_sql(name))
-        for schema in self.account.catalog.list_objects("SCHEMA", name):
-            root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema.name)}")
+        known = {found.name for found in self.account.catalog.list_objects("SCHEMA", name)}
+        for schema in self._schemas(name) - known:
+            root.execute(f"DROP SCHEMA {catalog}.{ident(schema)} CASCADE")
+        for schema in sorted(known):
+            root.execute(f"CREATE SCHEMA IF NOT EXISTS {catalog}.{ident(schema)}")
+
+    def _schemas(self, database: str) -> set[str]:
+        """Return the schemas that statements made in a database's file."""
+        rows = self._fs.duck_conn.execute(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name=? AND NOT internal",
+            [database],
+        ).fetchall()
+        return {name for (name,) in rows if name != "main" and not name.lower().startswith("_fs_")}
 
     def reconcile(self) -> None:
         """Make the catalog agree with the files, after a kill between two writes."""
@@ -133,6 +159,7 @@ class Engine:
             (kind, found.database, found.schema, found.name)
             for kind in ("TABLE", "VIEW")
             for found in catalog.list_objects(kind)
+            if not found.properties.get("COMPUTED")  # rows are made when they are asked for
         }
         for kind, database, schema, name in sorted(present - known):
             owner = catalog.get("SCHEMA", schema, database)
@@ -192,7 +219,13 @@ class Engine:
                 session.connection.database_set = session.connection.schema_set = False
 
     def create_schema(self, database: str, name: str) -> None:
-        """Create a schema."""
+        """Create a schema.
+
+        Raises:
+            StatementError: The name has an apostrophe, which fakesnow cannot handle.
+        """
+        if "'" in name:
+            raise errors.unsupported(f"schema name {quote_identifier(name)}")
         self._root(f"CREATE SCHEMA IF NOT EXISTS {ident(database)}.{ident(name)}")
 
     def drop_schema(self, database: str, name: str) -> None:
@@ -312,7 +345,9 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = cursor._transform(expression, params)
+            transformed = expression
+            if not is_constant(expression):
+                transformed = compare_as_text(cursor._transform(adjusted(expression), params))
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):
@@ -349,6 +384,29 @@ class Engine:
                     time.sleep(0.01 * (attempt + 1))
             connection.results_cache.clear()
             return cursor._arrow_table
+
+    @contextmanager
+    def atomic(self, session: "Session") -> Iterator[None]:
+        """Make several statements one, unless a transaction of the session is open."""
+        with self.connection(session) as connection:
+            duck = connection._duck_conn
+            own = begin(duck)
+            try:
+                yield
+            except BaseException:
+                if own:
+                    duck.rollback()
+                raise
+            if own:
+                duck.commit()
+
+    def insert_many(self, session: "Session", expression: Any, rows: list[list[Any]]) -> None:
+        """Run INSERT ... VALUES with each row of an array binding."""
+        with self.connection(session) as connection:
+            cursor = connection.cursor()
+            cursor.check_db_and_schema(expression)
+            text = cursor._transform(expression.copy(), []).sql(dialect="duckdb")
+            connection._duck_conn.executemany(text, rows)
 
     def run(
         self, session: "Session", sql: str, values: Sequence[Any] = ()

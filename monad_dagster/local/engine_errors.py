@@ -44,6 +44,8 @@ def _by_text(text: str, kind: str, error: Exception) -> StatementError | None:
         return errors.compilation_error(2211, "02000", text)
     if "Values were not provided for the following parameters" in text:
         return errors.compilation_error(2049, "42601", "Bind variable ? not set.")
+    if "Division by zero" in text:
+        return StatementError(100051, "22012", "Division by zero")
     if match := _FUNCTION.search(text):
         return errors.compilation_error(
             2140, "42601", f"Unknown function {match.group(1).upper().split('.')[-1]}"

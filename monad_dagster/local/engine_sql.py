@@ -1,10 +1,11 @@
 """Runs SELECT, DML and table DDL: prepares the text, checks privileges, keeps the catalog true."""
 
+import decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from monad_dagster.local import access, engine_errors, errors, rewriting
+from monad_dagster.local import access, engine_errors, engine_functions, errors, rewriting
 from monad_dagster.local.arrow_results import ArrowRows, rowtype_of
 from monad_dagster.local.results import Column, ResultSet
 from monad_dagster.local.statements import Bind, Statement
@@ -40,8 +41,11 @@ def _execute(
     prepared.sql = engine.inline_variables(session, prepared.sql)
     expression = _parse(prepared.sql)
     type_id = statement_type_id(expression)
+    engine_functions.check(expression)
     plan = access.analyze(session, expression)
     plan.check()
+    if plan.computes and not statement.describe_only:
+        session.require_warehouse()
     plan.prepare_information_schema(prepared.tables)
     if isinstance(expression, exp.Query):
         access.name_columns(expression, prepared.names)
@@ -49,12 +53,13 @@ def _execute(
             return ArrowRows(engine.describe(session, expression)), SELECT
         rows = _select(session, expression, prepared.binds)
         return rows, SELECT
+    prepared.sql = engine_functions.escape_comments(expression) or prepared.sql
     batch = _batch(prepared.binds)
     if batch is None:
         table = engine.execute(session, prepared.sql, [bind_value(b) for b in prepared.binds])
         result = small_result(table)
     else:
-        result = _execute_batch(session, prepared.sql, batch)
+        result = _execute_batch(session, expression, prepared.sql, batch)
     plan.apply()
     result.statement_type_id = type_id
     return result, type_id
@@ -81,7 +86,23 @@ def _batch(binds: list[Bind]) -> list[list[Any]] | None:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _execute_batch(session: "Session", sql: str, batch: list[list[Any]]) -> ResultSet:
+def _execute_batch(
+    session: "Session", expression: Any, sql: str, batch: list[list[Any]]
+) -> ResultSet:
+    """Run an array binding as the one statement that it is: all rows or none."""
+    from sqlglot import exp
+
+    engine = session.account.engine
+    with engine.atomic(session):
+        values = expression.args.get("expression")
+        if isinstance(expression, exp.Insert) and isinstance(values, exp.Values):
+            engine.insert_many(session, expression, batch)
+            inserted = len(batch) * len(values.expressions)
+            return ResultSet([Column("number of rows inserted", "fixed")], [(inserted,)])
+        return _run_batch(session, sql, batch)
+
+
+def _run_batch(session: "Session", sql: str, batch: list[list[Any]]) -> ResultSet:
     total, columns = 0, [Column("number of rows inserted", "fixed")]
     for row in batch:
         result = small_result(session.account.engine.execute(session, sql, row))
@@ -119,8 +140,17 @@ def bind_value(bind: Bind) -> Any:
     try:
         if bind.type == "REAL":
             return float(bind.value)
+        if bind.type == "FIXED" and "." in str(bind.value):
+            return decimal.Decimal(bind.value)
         return from_binding({"type": bind.type, "value": bind.value})
-    except (ValueError, AttributeError, OverflowError):
+    except (
+        ValueError,
+        AttributeError,
+        OverflowError,
+        OSError,
+        TypeError,
+        decimal.InvalidOperation,
+    ):
         raise errors.StatementError(
             100038, "22018", f"Numeric value '{bind.value}' is not recognized"
         ) from None

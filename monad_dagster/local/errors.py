@@ -130,6 +130,16 @@ def no_current_schema() -> StatementError:
     )
 
 
+def no_warehouse() -> StatementError:
+    """Return 606 for a query without a warehouse that the role may use."""
+    return StatementError(
+        606,
+        "57P03",
+        "No active warehouse selected in the current session.  "
+        "Select an active warehouse with the 'use warehouse' command.",
+    )
+
+
 def canceled() -> StatementError:
     """Return 604 for a statement that was canceled."""
     return StatementError(604, "57014", "SQL execution canceled")

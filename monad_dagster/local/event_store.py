@@ -1,15 +1,16 @@
-"""The event table's rows about job services: container logs and platform events.
+"""The event table's rows about job services: container logs, platform events and metrics.
 
 Rows and how far each container's log was read are one SQLite transaction, so that a killed
 account neither loses nor repeats a line. The account's SQL engine gets the same rows as
-`SNOWFLAKE.TELEMETRY.EVENTS`.
+`SNOWFLAKE.TELEMETRY.EVENTS`. On an account of Snowflake's rows arrive with minutes of delay;
+`delay_seconds` imitates that for every reader.
 """
 
 import datetime as dt
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, job TEXT NOT NULL,
   instance INTEGER, container TEXT, record_type TEXT NOT NULL, resource TEXT NOT NULL,
-  scope TEXT, record TEXT, attributes TEXT, value TEXT);
+  scope TEXT, record TEXT, attributes TEXT, value TEXT, stored_at REAL NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS events_by_job ON events (job, record_type, at_ns);
 CREATE TABLE IF NOT EXISTS offsets (path TEXT PRIMARY KEY, offset INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS exported (id INTEGER PRIMARY KEY CHECK (id = 1), upto INTEGER NOT NULL);
@@ -30,7 +31,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class EventRow:
-    """One row; `value` is text for a log line and an object for a platform event."""
+    """One row; `value` is text for a log line, an object for an event, a number for a metric."""
 
     at_ns: int
     job: str
@@ -63,14 +64,27 @@ class EventRow:
 
 
 class EventStore:
-    """Logs and platform events of every job service."""
+    """Logs, platform events and metrics of every job service.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The SQLite file.
+        clock: The account's clock.
+        delay_seconds: How long a row stays out of sight after it was stored.
+    """
+
+    def __init__(
+        self, path: Path, clock: Callable[[], dt.datetime], delay_seconds: float = 0.0
+    ) -> None:
+        self.delay_seconds = delay_seconds
+        self._clock = clock
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(events)")}
+        if "stored_at" not in columns:  # a file of an earlier version
+            self._db.execute("ALTER TABLE events ADD COLUMN stored_at REAL NOT NULL DEFAULT 0")
 
     def close(self) -> None:
         """Close the file."""
@@ -89,14 +103,16 @@ class EventStore:
         self, rows: Iterable[EventRow], *, log: Path | None = None, offset: int | None = None
     ) -> None:
         """Store rows, together with how far the log they come from was read."""
+        now = self._clock().timestamp()
         with self._lock:
             self._db.execute("BEGIN")
             self._db.executemany(
                 "INSERT INTO events (at_ns, job, instance, container, record_type, resource, scope,"
-                " record, attributes, value) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                " record, attributes, value, stored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                 [
                     (r.at_ns, r.job, r.instance, r.container, r.record_type, json.dumps(r.resource),
-                     _json(r.scope), _json(r.record), json.dumps(r.attributes), json.dumps(r.value))
+                     _json(r.scope), _json(r.record), json.dumps(r.attributes), json.dumps(r.value),
+                     now)
                     for r in rows
                 ],
             )  # fmt: skip
@@ -107,16 +123,19 @@ class EventStore:
     def rows(
         self, job: str, record_type: str, start: dt.datetime, end: dt.datetime
     ) -> list[EventRow]:
-        """Return a job service's rows of a time window, oldest first."""
+        """Return a job service's visible rows of a time window, oldest first."""
         return self._query(
-            "WHERE job=? AND record_type=? AND at_ns>=? AND at_ns<=? ORDER BY at_ns, id",
-            (job, record_type, _nanoseconds(start), _nanoseconds(end)),
+            "WHERE job=? AND record_type=? AND at_ns>=? AND at_ns<=? AND stored_at<=?"
+            " ORDER BY at_ns, id",
+            (job, record_type, _nanoseconds(start), _nanoseconds(end), self._newest()),
         )
 
     def unexported(self, limit: int = 2000) -> list[EventRow]:
-        """Return rows that the SQL engine's event table does not have yet."""
+        """Return visible rows that the SQL engine's event table does not have yet."""
         return self._query(
-            "WHERE id > coalesce((SELECT upto FROM exported), 0) ORDER BY id LIMIT ?", (limit,)
+            "WHERE id > coalesce((SELECT upto FROM exported), 0) AND stored_at<=?"
+            " ORDER BY id LIMIT ?",
+            (self._newest(), limit),
         )
 
     def mark_exported(self, upto: int) -> None:
@@ -128,6 +147,9 @@ class EventStore:
         """Delete a job service's rows."""
         with self._lock:
             self._db.execute("DELETE FROM events WHERE job=?", (job,))
+
+    def _newest(self) -> float:
+        return self._clock().timestamp() - self.delay_seconds
 
     def _query(self, where: str, values: Sequence[Any]) -> list[EventRow]:
         with self._lock:

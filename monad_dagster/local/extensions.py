@@ -16,8 +16,10 @@ MODULES = (
     "monad_dagster.local.principals",
     "monad_dagster.local.context",
     "monad_dagster.local.grants",
+    "monad_dagster.local.show_grants",
     "monad_dagster.local.shows",
     "monad_dagster.local.stages",
+    "monad_dagster.local.directory_tables",
     "monad_dagster.local.blobs",
     "monad_dagster.local.file_formats",
     "monad_dagster.local.loading",
@@ -25,6 +27,8 @@ MODULES = (
     "monad_dagster.local.pool_statements",
     "monad_dagster.local.registry",
     "monad_dagster.local.jobs",
+    "monad_dagster.local.ml_jobs",
+    "monad_dagster.local.rest",
 )
 
 

@@ -4,11 +4,12 @@ Each function is asked by the place where the real cause would show, and answers
 that are set; what follows (statuses, messages, events) is the ordinary code's.
 """
 
-import time
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monad_dagster.local.faults import Hit
+from monad_dagster.local.runners.stage_serve import DISK_FULL
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -60,7 +61,25 @@ def newest_event_ns(account: "Account", job: "Job") -> int | None:
     if not account.faults.armed:
         return None
     hit = account.faults.decide("delayed-events", job.id, subject(job))
-    return None if hit is None else time.time_ns() - int(hit.fault.delay_seconds * 1e9)
+    if hit is None:
+        return None
+    return int((account.clock().timestamp() - hit.fault.delay_seconds) * 1e9)
+
+
+def note_full_disks(account: "Account", job: "Job", run_dir: Path) -> None:
+    """Tell the server of a container's stage volumes which of them lie on a full disk."""
+    full = []
+    for stage in job.stages:
+        names = (f"{stage.database}.{stage.schema}.{stage.stage}", stage.stage)
+        what = {**subject(job), "stage": names}
+        if account.faults.decide("full-disk", f"{job.id}/{stage.volume}", what) is not None:
+            place = (stage.database, stage.schema, stage.stage, stage.path)
+            full.append(str(account.stages.resolve(*place)))
+    note = run_dir / DISK_FULL
+    if full:
+        note.write_text("\n".join(full))
+    else:
+        note.unlink(missing_ok=True)
 
 
 class JobFaults:
@@ -69,12 +88,17 @@ class JobFaults:
     def __init__(self, jobs: "JobServices") -> None:
         self.jobs = jobs
         self.account = jobs.account
+        self.applied = False  # a fault was set before, so that its traces may have to go
 
     def apply(self, job: "Job") -> None:
         """Let what is due happen to a job service; the controller's lock is held."""
+        self.applied = self.account.faults.armed
         if job.is_terminal or job.cancelling:
             return
         for instance in job.instances:
+            for container in instance.containers if instance.launched else ():
+                run_dir = self.jobs.launcher.run_dir(job, instance, container.name)
+                note_full_disks(self.account, job, run_dir)
             if instance.status == "READY" and not instance.lost:
                 self._apply(job, instance)
 

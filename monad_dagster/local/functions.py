@@ -42,6 +42,21 @@ def _may_cancel(session: "Session", target: "Session") -> bool:
     return session.user == target.user or session.role == "ACCOUNTADMIN"
 
 
+_WAIT_UNITS = {"MILLISECONDS": 0.001, "SECONDS": 1, "MINUTES": 60, "HOURS": 3600, "DAYS": 86400}
+
+
+@function("SYSTEM$WAIT")
+def wait(session: "Session", statement: Statement, args: Arguments) -> str:
+    """Wait for an amount of time; cancellation ends the wait."""
+    unit = str(args.get(1, "TIME_UNIT", "SECONDS")).upper()
+    if unit not in _WAIT_UNITS:
+        raise errors.invalid_value(unit, "TIME_UNIT")
+    amount = args.integer(0, "AMOUNT")
+    if statement.cancelled.wait(max(0, amount) * _WAIT_UNITS[unit]):
+        raise errors.canceled()
+    return f"waited {amount} {unit.lower()}"
+
+
 @function("SYSTEM$CLIENT_VERSION_INFO")
 def client_version_info(session: "Session", statement: Statement, args: Arguments) -> str:
     """Return no version advice."""

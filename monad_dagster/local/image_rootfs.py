@@ -19,6 +19,11 @@ from monad_dagster.local.image_store import INDEX_TYPES, ImageStore, Manifest, c
 
 MAX_ENTRIES = 1_000_000
 MAX_UNPACKED_BYTES = 100 * 2**30
+# An image with this label holds files only and runs on the host's interpreter. Without it, a small
+# image is looked into: one that brings neither a shell nor its own entrypoint cannot run by itself.
+RUNTIME_LABEL, HOST_PYTHON = "dev.monad-dagster.runtime", "host-python"
+MAX_INSPECTED_BYTES = 256 * 2**20
+SHELLS = frozenset({"bin/sh", "usr/bin/sh", "usr/bin/env"})
 WRONG_ARCHITECTURE = (
     "Failed to retrieve image: SPCS only supports image for amd64 architecture. "
     "Please rebuild your image with '--platform linux/amd64' option."
@@ -38,22 +43,29 @@ class ImageConfig:
     cmd: tuple[str, ...] = ()
     working_dir: str = "/"
     user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An unpacked image."""
+    """An image.
+
+    Attributes:
+        digest: The manifest's digest.
+        root: Its unpacked file system, if that was asked for.
+        config: How its containers start.
+        needs_host_python: It brings files only and runs on the host's interpreter.
+    """
 
     digest: str
     root: Path
     config: ImageConfig
+    needs_host_python: bool = False
 
     @property
     def is_self_contained(self) -> bool:
         """Tell whether the image brings its own system (a shell), or files only."""
-        return any(
-            (self.root / shell).exists() for shell in ("bin/sh", "usr/bin/sh", "usr/bin/env")
-        )
+        return any((self.root / shell).exists() for shell in SHELLS)
 
 
 class ImageCache:
@@ -63,9 +75,10 @@ class ImageCache:
         self.store = store
         self.root = root
         self._lock = threading.Lock()
+        self._needs_host: dict[str, bool] = {}
 
-    def get(self, repository: str, image: str, digest: str) -> Image:
-        """Return an image's unpacked root, unpacking it the first time.
+    def get(self, repository: str, image: str, digest: str, *, unpack: bool = True) -> Image:
+        """Return an image, unpacking its root the first time that is wanted.
 
         Raises:
             ImageRootfsError: Wrong architecture, missing blob or hostile layer.
@@ -75,9 +88,33 @@ class ImageCache:
         config = read_config(self.store, manifest)
         root = self.root / digest.removeprefix("sha256:") / "rootfs"
         with self._lock:
-            if not root.is_dir():
+            if unpack and not root.is_dir():
                 self._unpack(manifest, root)
-        return Image(digest, root, config)
+            if digest not in self._needs_host:
+                self._needs_host[digest] = self._is_files_only(manifest, config)
+        return Image(digest, root, config, self._needs_host[digest])
+
+    def _is_files_only(self, manifest: Manifest, config: ImageConfig) -> bool:
+        """Tell whether an image brings nothing that could run by itself."""
+        if config.labels.get(RUNTIME_LABEL) == HOST_PYTHON:
+            return True
+        layers = manifest.data.get("layers", [])
+        programs = SHELLS | {path.lstrip("/") for path in (*config.entrypoint[:1], *config.cmd[:1])}
+        limits = _Limits(num_bytes=MAX_INSPECTED_BYTES)
+        try:
+            for layer in layers:
+                blob = self.store.blob_path(layer["digest"])
+                with (
+                    _open_layer(blob, layer.get("mediaType", "")) as stream,
+                    tarfile.open(fileobj=stream, mode="r|") as archive,
+                ):
+                    for member in archive:
+                        limits.take(member.size if member.isreg() else 0)
+                        if _plain_name(member.name) in programs:
+                            return False
+        except (OSError, EOFError, tarfile.TarError, ValueError):
+            return False  # larger than files-only images are, or broken: its start will say so
+        return True
 
     def _unpack(self, manifest: Manifest, root: Path) -> None:
         partial = root.with_name("rootfs.partial")
@@ -124,6 +161,7 @@ def read_config(store: ImageStore, manifest: Manifest) -> ImageConfig:
         cmd=tuple(config.get("Cmd") or ()),
         working_dir=config.get("WorkingDir") or "/",
         user=str(config.get("User") or ""),
+        labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
     )
 
 
@@ -254,6 +292,10 @@ def _resolve(root: Path, parts: list[str]) -> Path:
             path.unlink()
         done.append(part)
     return root.joinpath(*done)
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("./").strip("/")
 
 
 def _has_created(path: Path, created: set[Path]) -> bool:

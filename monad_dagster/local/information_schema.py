@@ -34,8 +34,6 @@ _COLUMN_COLUMNS = [
 
 def replace(session: "Session", node: Any, made: list[str]) -> None:
     """Replace an information schema table in a parsed query by a temporary table."""
-    from sqlglot import exp
-
     catalog = node.args.get("catalog")
     database = session.database
     if catalog is not None:
@@ -49,11 +47,18 @@ def replace(session: "Session", node: Any, made: list[str]) -> None:
     build = _VIEWS.get(view)
     if build is None:
         raise errors.does_not_exist("Object", f"{database}.INFORMATION_SCHEMA.{view}")
+    substitute(session, node, build(session, database), made)
+
+
+def substitute(session: "Session", node: Any, rows: ResultSet, made: list[str]) -> None:
+    """Put a temporary table with *rows* in the place of a table in a parsed query."""
+    from sqlglot import exp
+
     name = f"_MONAD_{uuid.uuid4().hex.upper()}"
-    session.account.engine.register(session, name, result_table(build(session, database)))
+    session.account.engine.register(session, name, result_table(rows))
     made.append(name)
     fresh = exp.table_(name, db="MAIN", catalog="TEMP")
-    fresh.set("alias", exp.TableAlias(this=exp.to_identifier(node.alias or view)))
+    fresh.set("alias", exp.TableAlias(this=exp.to_identifier(node.alias or node.name.upper())))
     for key in ("joins", "sample", "pivots"):
         if node.args.get(key):
             fresh.set(key, node.args[key])

@@ -1,6 +1,6 @@
 """Platform events of job services and the attributes their event table rows carry."""
 
-import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local.event_store import EventRow
@@ -20,9 +20,9 @@ def resource_attributes(
     """Return RESOURCE_ATTRIBUTES of a job service, an instance or a container."""
     attributes: dict[str, Any] = {
         "snow.account.name": account.name,
-        "snow.database.name": job.database,
-        "snow.schema.name": job.schema,
-        "snow.compute_pool.name": job.pool,
+        **_object(account, "database", "DATABASE", job.database),
+        **_object(account, "schema", "SCHEMA", job.schema, job.database),
+        **_object(account, "compute_pool", "COMPUTE POOL", job.pool),
         "snow.compute_pool.node.instance_family": job.family,
         "snow.service.id": job.id,
         "snow.service.name": job.name,
@@ -36,7 +36,19 @@ def resource_attributes(
             attributes["snow.compute_pool.node.id"] = f"{job.pool}-{instance.node}"
     if container:
         attributes["snow.service.container.name"] = container
+        index = instance.index if instance else 0
+        run = uuid.uuid5(uuid.NAMESPACE_OID, f"{job.id}/{index}/{container}")
+        attributes["snow.service.container.run.id"] = run.hex
     return attributes
+
+
+def _object(
+    account: "Account", key: str, kind: str, name: str, database: str = ""
+) -> dict[str, Any]:
+    """Return an object's id, while it exists, and its name."""
+    found = account.catalog.get(kind, name, database)
+    known = {f"snow.{key}.id": found.id} if found is not None else {}
+    return {**known, f"snow.{key}.name": name}
 
 
 class PlatformEvents:
@@ -84,7 +96,7 @@ class PlatformEvents:
         self.account.extensions["events"].add(
             [
                 EventRow(
-                    time.time_ns(), job.id, "EVENT",
+                    int(self.account.clock().timestamp() * 1e6) * 1000, job.id, "EVENT",
                     resource_attributes(self.account, job, instance, container),
                     {"status": status, "message": message},
                     instance.index if instance else None, container or None, SCOPE,

@@ -169,18 +169,27 @@ def get_events(
     return table(columns, rows)
 
 
-@table_method("SPCS_GET_METRICS", note="no metrics are collected: always empty")
+@table_method(
+    "SPCS_GET_METRICS",
+    note="groups system, system_limits and status; network and storage are empty",
+)
 def get_metrics(
     session: "Session", parsed: Statement, name: ObjectName, args: Arguments
 ) -> ResultSet:
-    """Return no rows: the local account collects no metrics."""
-    _rows(session, name, args, "METRIC")
+    """Return the platform metrics that the specification asked for."""
     columns = [
         timestamp_ntz("TIMESTAMP"), text("METRIC_NAME"), text("VALUE"), text("UNIT"),
         number("INSTANCE_ID"), text("CONTAINER_NAME"), variant("RESOURCE"), variant("RECORD"),
         variant("RECORD_ATTRIBUTES"),
     ]  # fmt: skip
-    return table(columns, [])
+    rows = []
+    for row in _rows(session, name, args, "METRIC"):
+        metric = (row.record or {})["metric"]
+        rows.append(
+            (row.at, metric["name"], str(row.value), metric["unit"], row.instance, row.container,
+             row.resource, row.record, row.attributes)
+        )  # fmt: skip
+    return table(columns, rows)
 
 
 def _rows(session: "Session", name: ObjectName, args: Arguments, record_type: str) -> list[Any]:

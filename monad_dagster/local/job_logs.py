@@ -148,13 +148,14 @@ def log_rows(
     for line in lines:
         if exported == "NONE" or (exported == "ERROR" and line.stream != "stderr"):
             continue
-        severity, value, attributes = _structured(line)
-        if not passes(severity, log_level):
+        record = structured(line)
+        if not passes(record.severity, log_level):
             continue
         rows.append(
             EventRow(
-                line.at_ns, job, "LOG", resource, value, instance, container,
-                record={"severity_text": severity}, attributes=attributes,
+                record.at_ns, job, "LOG", resource, record.value, instance, container,
+                scope=record.scope, record={"severity_text": record.severity},
+                attributes=record.attributes,
             )
         )  # fmt: skip
     return rows
@@ -166,19 +167,60 @@ def passes(severity: str, level: str) -> bool:
     return level != "OFF" and _SEVERITIES.index(severity) >= _SEVERITIES.index(level)
 
 
-def _structured(line: LogLine) -> tuple[str, Any, dict[str, Any]]:
-    """Return (severity, value, attributes); JSON lines with `body` are split."""
+@dataclass(frozen=True)
+class LogRecord:
+    """What a log line becomes in the event table."""
+
+    at_ns: int
+    severity: str
+    value: Any
+    attributes: dict[str, Any]
+    scope: dict[str, Any] | None = None
+
+
+def structured(line: LogLine) -> LogRecord:
+    """Return a line's record; a JSON object with `body` is split into its parts, as documented.
+
+    A part of the wrong type is left out and the rest used; anything else is text.
+    """
     attributes: dict[str, Any] = {"log.iostream": line.stream}
     severity = "ERROR" if line.stream == "stderr" else "INFO"
-    if line.text.startswith("{"):
-        try:
-            data = json.loads(line.text)
-        except (ValueError, RecursionError):
-            data = None
-        if isinstance(data, dict) and "body" in data:
-            given = str(data.get("severity_text", severity)).upper()
-            severity = given if given in _SEVERITIES else severity
-            extra = data.get("attributes")
-            attributes |= extra if isinstance(extra, dict) else {}
-            return severity, data["body"], attributes
-    return severity, line.text, attributes
+    data = _json_object(line.text)
+    if data is None or "body" not in data:
+        return LogRecord(line.at_ns, severity, line.text, attributes)
+    given = str(data.get("severity_text", severity)).upper()
+    extra, scope = data.get("attributes"), data.get("scope")
+    return LogRecord(
+        _nanoseconds(data.get("timestamp"), line.at_ns),
+        given if given in _SEVERITIES[:-1] else severity,
+        data["body"],
+        attributes | (extra if isinstance(extra, dict) else {}),
+        scope if isinstance(scope, dict) else {"name": scope} if isinstance(scope, str) else None,
+    )
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _nanoseconds(given: Any, fallback: int) -> int:
+    """Return a record's own time: ISO 8601 text, or seconds to nanoseconds since the epoch."""
+    try:
+        if isinstance(given, str) and not given.isdigit():
+            time = dt.datetime.fromisoformat(given.replace("Z", "+00:00"))
+            time = time if time.tzinfo else time.replace(tzinfo=dt.UTC)
+            return int(time.timestamp()) * 10**9 + time.microsecond * 1000
+        if given is None or isinstance(given, bool):
+            return fallback
+        whole = int(float(given)) if isinstance(given, float) else int(given)
+        scale = {10: 10**9, 13: 10**6, 16: 10**3, 19: 1}[len(str(whole))]
+        fraction = given - whole if isinstance(given, float) else 0.0
+        return whole * scale + int(fraction * scale)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return fallback

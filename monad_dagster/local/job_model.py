@@ -38,6 +38,7 @@ class InstanceState:
     launched: bool = False
     status: str = "PENDING"
     started_at: float | None = None
+    address: str | None = None  # among the instances, once it is about to start
     lost: bool = False  # the node is being taken away or is gone
 
     @property

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import job_states
@@ -22,10 +23,11 @@ from monad_dagster.local.image_store import ImageStoreError
 from monad_dagster.local.job_events import PlatformEvents, resource_attributes
 from monad_dagster.local.job_launch import Launcher
 from monad_dagster.local.job_logs import log_rows, read_new
+from monad_dagster.local.job_metrics import PlatformMetrics
 from monad_dagster.local.job_model import RETENTION, ContainerState, InstanceState, Job
 from monad_dagster.local.job_nodes import free_node
 from monad_dagster.local.pool_states import PoolState
-from monad_dagster.local.runners.base import RunnerError, RunningContainer
+from monad_dagster.local.runners.base import ImagePullError, RunnerError, RunningContainer
 from monad_dagster.local.spec import ServiceSpec, parse_spec
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class JobServices:
         self.account = account
         self.launcher = launcher
         self.events = PlatformEvents(account)
+        self.metrics = PlatformMetrics(account)
         self._faults = JobFaults(self)
         self.changed = threading.Condition(pools_of(account).lock)
         self.jobs: dict[str, Job] = {}
@@ -175,7 +178,7 @@ class JobServices:
 
     def drop(self, job: Job) -> None:
         """Remove a job service; its containers end, its history stays."""
-        with self.changed:
+        with self.changed, self.account.catalog.transaction():
             job.deleted_at = self.account.clock().timestamp()
             if not job.is_terminal:
                 job.cancelling = True
@@ -264,7 +267,7 @@ class JobServices:
     def _advance(self, job: Job) -> None:
         if job.deleted_at is None and self._is_orphaned(job):
             self.drop(job)
-        if self.account.faults.armed:
+        if self.account.faults.armed or self._faults.applied:
             self._faults.apply(job)
         for instance in job.instances:
             self._follow(job, instance)
@@ -322,12 +325,13 @@ class JobServices:
     def _launch(self, job: Job, instance: InstanceState) -> None:
         """Start an instance's containers; runs outside the controller, as images are unpacked."""
         spec = self.spec(job)
+        self._name_instance(job, instance)
         for container, state in zip(spec.containers, instance.containers, strict=True):
             failure = ""
             running = None
             try:
                 running = self.launcher.start(job, instance, container, spec)
-            except (ImageRootfsError, ImageStoreError) as error:
+            except (ImageRootfsError, ImageStoreError, ImagePullError) as error:
                 failure = f"{job_states.PULL_FAILED}: {error}"
             except RunnerError as error:
                 failure = f"{job_states.START_FAILED}: {error}"
@@ -344,12 +348,28 @@ class JobServices:
                     self._set_container(job, instance, state, "FAILED", failure)
         with self.changed:
             instance.launched = True
-            instance.started_at = instance.started_at or time.time()
+            instance.started_at = instance.started_at or self.account.clock().timestamp()
             self._launching.discard((job.id, instance.index))
             self._save(job)
             if job.cancelling or job.is_terminal:
                 self._terminate(job)
         self._wake.set()
+
+    def _name_instance(self, job: Job, instance: InstanceState) -> None:
+        """Give an instance its address and let the others resolve it."""
+        try:
+            with self.changed:
+                self.launcher.give_address(job, instance, self.active())
+                self._save(job)
+                self._update_names(job)
+        except (ImageRootfsError, ImageStoreError, RunnerError) as error:
+            # The containers' own start meets the same and reports it.
+            logger.warning("job service %s has no address: %s", job.fqn, error)
+
+    def _update_names(self, job: Job) -> None:
+        active = self.active()
+        declares = {other.id for other in [*active, job] if self.spec(other).has_endpoints}
+        self.launcher.update_names(job, active, declares)
 
     def _follow(self, job: Job, instance: InstanceState) -> None:
         for container in instance.containers:
@@ -367,6 +387,8 @@ class JobServices:
                 continue
             self._ship_logs(job, instance, container, running)
             if end is not None:
+                # First: what was closed is on the stage when the job service is seen as over.
+                self.launcher.ended(job, instance, container.name)
                 container.exit_code = end.exit_code
                 is_lost = end.lost or instance.lost
                 message = job_states.exit_message(
@@ -375,11 +397,23 @@ class JobServices:
                 job.logs_gone = job.logs_gone or is_lost
                 status = "DONE" if end.exit_code == 0 and not is_lost else "FAILED"
                 self._set_container(job, instance, container, status, message)
+        self._measure(job, instance)
         status = instance.aggregate(terminating=job.cancelling or instance.lost)
-        if instance.launched and status != instance.status:
+        if instance.launched and status in job_states.INSTANCE_TRANSITIONS[instance.status]:
             instance.status = status
             self._save(job)
             self.events.instance(job, instance)
+            if instance.is_over:
+                self._update_names(job)
+
+    def _measure(self, job: Job, instance: InstanceState) -> None:
+        """Let the metrics that are due be collected; slow runners must not hold up the controller."""
+        spec = self.spec(job)
+        for container in instance.containers:
+            if self.metrics.is_due(job, instance, container, spec):
+                running = self._running.get((job.id, instance.index, container.name))
+                arguments = (job, instance, replace(container), spec, running)
+                self._starters.submit(self.metrics.collect, *arguments)
 
     def _mourn(self, job: Job, instance: InstanceState, container: ContainerState) -> None:
         """Fail a container that was started and whose directory is gone."""
@@ -424,12 +458,18 @@ class JobServices:
             running = self._running.get((job.id, instance.index, container.name))
             if running is not None and container.status not in job_states.ENDED_CONTAINERS:
                 running.terminate() if graceful else running.kill()
+                if graceful:
+                    self._set_container(
+                        job, instance, container, "TERMINATING", job_states.TERMINATING
+                    )
 
     def _finish(self, job: Job) -> None:
         self.account.tokens.revoke_job_tokens(job.fqn)
         for instance in job.instances:
+            self._starters.submit(self.launcher.end_instance, job, instance)
             for container in instance.containers:
                 self._running.pop((job.id, instance.index, container.name), None)
+                self.metrics.forget(job, instance, container)
             for name in ("volumes", "session"):
                 folder = self.launcher.root / job.id / str(instance.index) / name
                 shutil.rmtree(folder, ignore_errors=True)
@@ -458,12 +498,16 @@ class JobServices:
     ) -> None:
         if (container.status, container.message) == (status, message):
             return
+        allowed = job_states.CONTAINER_TRANSITIONS[container.status]
+        if status != container.status and status not in allowed:
+            return
         container.status, container.message = status, message
         if status == "READY":
-            container.started_at = container.started_at or time.time()
+            container.started_at = container.started_at or self.account.clock().timestamp()
             instance.started_at = instance.started_at or container.started_at
         self._save(job)
-        self.events.container(job, instance, container)
+        if status != "TERMINATING":  # no such event is documented
+            self.events.container(job, instance, container)
         self.changed.notify_all()
 
     def _set_messages(self, job: Job, instance: InstanceState, message: str) -> None:

@@ -142,7 +142,7 @@ def _read_property(cursor: Cursor, clause: str, submission: Submission) -> None:
 
 
 def create_job(session: "Session", statement: Statement, submission: Submission) -> Job:
-    """Check a submission, hold its name, and return the new job service.
+    """Check a submission and return the new job service; its name is not held yet.
 
     Raises:
         StatementError: As Snowflake refuses; see spcs.md 1.8 and 1.9.
@@ -197,10 +197,17 @@ def create_job(session: "Session", statement: Statement, submission: Submission)
         integrations=submission.integrations,
         warnings=[*spec.warnings, *_ineffective(spec)],
     )
-    session.create_object(
-        "SERVICE", ObjectName((database, schema, last)), properties={"JOB": job.id}
-    )
     return job
+
+
+def hold_name(session: "Session", job: Job) -> None:
+    """Take a job service's name.
+
+    Raises:
+        StatementError: 2002 when it is held.
+    """
+    name = ObjectName((job.database, job.schema, job.name))
+    session.create_object("SERVICE", name, properties={"JOB": job.id})
 
 
 def _generated_name(query_id: str) -> str:
@@ -267,7 +274,10 @@ def _ineffective(spec: ServiceSpec) -> list[str]:
         if (container.raw.get("sessionTokenConfig") or {}).get("mountConnectionConfig"):
             keys.append("sessionTokenConfig.mountConnectionConfig")
         found += [f"{key} of container '{container.name}' has no effect here." for key in keys]
-    for key in ("endpoints", "endpoint", "resourceManagement", "platformMonitor"):
+    for key in ("endpoints", "endpoint"):
+        public = [item["name"] for item in spec.data["spec"].get(key) or [] if item.get("public")]
+        found += [f"endpoint '{name}' is not public here: there is no ingress." for name in public]
+    for key in ("resourceManagement", "platformMonitor"):
         if spec.data["spec"].get(key):
             found.append(f"{key} has no effect here.")
     for key in ("capabilities", "serviceRoles"):

@@ -84,12 +84,12 @@ def container_rows(job: Job) -> list[tuple[Any, ...]]:
 
 
 def instance_rows(job: Job) -> list[tuple[Any, ...]]:
-    """Return the rows of SHOW SERVICE INSTANCES; containers share the host's network here."""
+    """Return the rows of SHOW SERVICE INSTANCES."""
     return [
         (
             job.database, job.schema, job.name, job.status, str(instance.index), instance.status,
             job.digest, _iso(instance.created_at), _iso(instance.started_at),
-            "127.0.0.1" if instance.launched else None,
+            instance.address if instance.launched else None,
         )
         for instance in job.instances
     ]  # fmt: skip

@@ -57,6 +57,7 @@ def copy_into(session: "Session", statement: Statement) -> ResultSet:
     copy = _parse(statement.cursor)
     assert copy.location is not None
     ref = _target(session, copy)
+    session.require_warehouse()
     pattern = copy.options.get("PATTERN")
     found, files = staged_files(session, copy.location, "READ", pattern=pattern)
     stage_format = found.properties.get("FILE_FORMAT")

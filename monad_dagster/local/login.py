@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from monad_dagster.local import key_pairs
+from monad_dagster.local.access_tokens import check_secret
 from monad_dagster.local.errors import LoginError
 from monad_dagster.local.session import Session
 from monad_dagster.local.statements import parse_name
@@ -28,6 +30,13 @@ def log_in(account: "Account", data: dict[str, Any], query: dict[str, str]) -> d
     }
     if authenticator in _PASSWORD_AUTHENTICATORS:
         session = _password_login(account, data, query, facts)
+    elif authenticator == "SNOWFLAKE_JWT":
+        user = key_pairs.check_token(account, str(data.get("TOKEN") or ""))
+        session = _user_session(account, user, query, facts)
+    elif authenticator == "PROGRAMMATIC_ACCESS_TOKEN":
+        login_name = str(data.get("LOGIN_NAME") or "") or None
+        user, role = check_secret(account, login_name, str(data.get("TOKEN") or ""))
+        session = _user_session(account, user, query, facts, only_role=role)
     elif authenticator == "OAUTH":
         session = _job_login(account, str(data.get("TOKEN") or ""), query, facts)
     else:
@@ -50,15 +59,31 @@ def _check_account_name(account: "Account", name: str) -> None:
 def _password_login(
     account: "Account", data: dict[str, Any], query: dict[str, str], facts: dict[str, str]
 ) -> Session:
-    user = account.check_user(str(data.get("LOGIN_NAME") or ""), str(data.get("PASSWORD") or ""))
+    user, only_role = account.check_login(
+        str(data.get("LOGIN_NAME") or ""), str(data.get("PASSWORD") or "")
+    )
     if user is None:
         raise LoginError(390100, _BAD_PASSWORD)
+    return _user_session(account, user, query, facts, only_role=only_role)
+
+
+def _user_session(
+    account: "Account",
+    user: str,
+    query: dict[str, str],
+    facts: dict[str, str],
+    *,
+    only_role: str | None = None,
+) -> Session:
+    """Open a session with the role asked for, the user's default one or the token's only one."""
     role = _requested(query.get("roleName"))
     if role is None:
-        role = account.default_role(user)
-    elif role not in account.catalog.roles_of_user(user):
+        role = only_role or account.default_role(user)
+    elif role not in account.catalog.roles_of_user(user) or role not in {only_role or role}:
         _refuse_role(account, user, role)
-    return account.create_session(user, role, **facts)
+    session = account.create_session(user, role, **facts)
+    session.only_role = only_role
+    return session
 
 
 def _refuse_role(account: "Account", user: str, role: str) -> None:
@@ -87,7 +112,7 @@ def _job_login(
         _refuse_role(account, principal.service_fqn, role)
     user = principal.service_fqn.rsplit(".", maxsplit=1)[-1]
     session = account.create_session(user, role or principal.role, is_job=True, **facts)
-    session.job_role = principal.role
+    session.only_role = principal.role
     jobs = account.extensions.get("jobs")
     session.warehouse = jobs.query_warehouse(principal.service_fqn) if jobs else None
     return session

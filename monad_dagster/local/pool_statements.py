@@ -12,8 +12,8 @@ from monad_dagster.local.handlers import function, statement
 from monad_dagster.local.pool_states import PoolState
 from monad_dagster.local.quantities import format_flag
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
-from monad_dagster.local.show_options import parse_show
-from monad_dagster.local.statements import Arguments, ObjectName, Statement, parse_name
+from monad_dagster.local.show_options import WORKLOAD_TYPES, parse_show
+from monad_dagster.local.statements import Arguments, Cursor, ObjectName, Statement, parse_name
 from monad_dagster.spcs.instance_families import InstanceFamily
 
 if TYPE_CHECKING:
@@ -113,14 +113,27 @@ def alter_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
         return done
     pool = session.lookup(KIND, name, "OPERATE")
     if action == "STOP ALL":
-        if cursor.accept("OF TYPE"):
-            raise errors.unsupported("STOP ALL OF TYPE")
-        cursor.expect_end()
-        session.account.extensions["jobs"].stop_all(pool.name)
+        types = _workload_types(cursor)
+        if "JOB" in types:
+            session.account.extensions["jobs"].stop_all(pool.name)
         return done
     cursor.expect_end()
     pools_of(session.account).send(pool.name, action.lower())
     return done
+
+
+def _workload_types(cursor: Cursor) -> set[str]:
+    """Read [OF TYPE type, ...]; all the account runs are job services."""
+    if not cursor.accept("OF TYPE"):
+        cursor.expect_end()
+        return {"JOB"}
+    types = {cursor.identifier().upper()}
+    while cursor.accept_op(","):
+        types.add(cursor.identifier().upper())
+    cursor.expect_end()
+    for name in types - WORKLOAD_TYPES:
+        raise errors.invalid_value(name, "TYPE")
+    return types | ({"JOB"} if "ALL" in types or "USER" in types else set())
 
 
 def _alter_properties(

@@ -10,6 +10,9 @@ _SCHEMA_CREATES = (
     "MODEL", "NOTEBOOK", "STREAMLIT", "DYNAMIC TABLE", "EXTERNAL TABLE", "MATERIALIZED VIEW",
 )  # fmt: skip
 
+# What a role gets of a database that is shared with the account, such as SNOWFLAKE: USAGE.
+IMPORTED = "IMPORTED PRIVILEGES"
+
 PRIVILEGES: dict[str, frozenset[str]] = {
     "ACCOUNT": frozenset(
         {"CREATE DATABASE", "CREATE WAREHOUSE", "CREATE ROLE", "CREATE USER", "CREATE COMPUTE POOL",
@@ -19,7 +22,7 @@ PRIVILEGES: dict[str, frozenset[str]] = {
          "IMPORT SHARE"}
     ),
     "DATABASE": frozenset({"USAGE", "MODIFY", "MONITOR", "CREATE SCHEMA", "OWNERSHIP",
-                           "CREATE DATABASE ROLE", "APPLYBUDGET"}),
+                           "CREATE DATABASE ROLE", "APPLYBUDGET", IMPORTED}),
     "SCHEMA": frozenset({"USAGE", "MODIFY", "MONITOR", "OWNERSHIP", "ADD SEARCH OPTIMIZATION"})
     | frozenset(f"CREATE {kind}" for kind in _SCHEMA_CREATES),
     "TABLE": frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES",

@@ -32,6 +32,7 @@ from monad_dagster.local.image_store import (
 )
 from monad_dagster.local.job_submission import repository_key
 from monad_dagster.local.statements import ObjectName
+from monad_dagster.local.system_images import SYSTEM_KEY, SYSTEM_REPOSITORY
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -91,7 +92,7 @@ class Registry:
         if scheme.lower() == "bearer":
             with self._lock:
                 found = self._bearers.get(_hash(value.strip()))
-            if found is not None and found[1] > time.monotonic():
+            if found is not None and found[1] > time.monotonic() and self._is_alive(found[0]):
                 session = found[0]
         elif scheme.lower() == "basic":
             user, password = _basic(value)
@@ -99,6 +100,10 @@ class Registry:
         if session is None:
             raise ImageStoreError(401, "UNAUTHORIZED", "authentication required")
         return session
+
+    def _is_alive(self, session: "Session") -> bool:
+        """Tell whether the session of a bearer token still is one; a user's own login has none."""
+        return session.id == 0 or session.id in self.account.sessions
 
     async def ping(self, request: Request) -> Response:
         """Answer that this is a registry and that the caller is known."""
@@ -110,6 +115,10 @@ class Registry:
         if len(parts) < 4 or not all(parts):
             raise ImageStoreError(404, "NAME_UNKNOWN", "repository name not known to registry")
         image = check_image_name("/".join(parts[3:]))
+        if tuple(parts[:3]) == SYSTEM_REPOSITORY:
+            if is_push:
+                raise ImageStoreError(403, "DENIED", "requested access to the resource is denied")
+            return Target(SYSTEM_KEY, image, name)
         found = self._repository(session, parts[:3])
         if found is None:
             raise ImageStoreError(404, "NAME_UNKNOWN", "repository name not known to registry")

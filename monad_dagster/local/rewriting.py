@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors, handlers
 from monad_dagster.local.statements import (
+    Arguments,
     Bind,
     Cursor,
     ObjectName,
@@ -85,6 +86,8 @@ class _Rewriter:
             return str(self.cursor.name())
         if token.value == "TABLE" and self._opens(1):
             return self._table_function()
+        if token.value == "DIRECTORY" and self._opens(1):
+            return self._directory()
         if token.value in _CONTEXT and self._context_applies(token):
             return self._context(token)
         if token.value in handlers.FUNCTIONS and self._opens(1):
@@ -132,6 +135,8 @@ class _Rewriter:
     def _function(self, token: Token) -> str:
         self.cursor.next()
         args = self.cursor.arguments()
+        if self.statement.describe_only:
+            return "NULL"
         return literal(handlers.FUNCTIONS[token.value].handler(self.session, self.statement, args))
 
     def _table_function(self) -> str | None:
@@ -153,6 +158,14 @@ class _Rewriter:
         else:
             result = entry.handler(self.session, self.statement, target, args)
         return self.materialize(result)
+
+    def _directory(self) -> str:
+        """Replace DIRECTORY(@stage) by the stage's directory table."""
+        self.cursor.at += 2
+        location = self.cursor.stage_location()
+        self.cursor.expect_op(")")
+        entry = handlers.TABLE_FUNCTIONS["DIRECTORY"]
+        return self.materialize(entry.handler(self.session, self.statement, Arguments([location])))
 
     def _table_entry(self, name: ObjectName) -> tuple[handlers.Entry | None, ObjectName | None]:
         if self.cursor.accept_op("!"):
@@ -194,6 +207,8 @@ class _Rewriter:
         if entry is None:
             raise errors.compilation_error(2140, "42601", f"Unknown function {name}!{method}")
         args = self.cursor.arguments()
+        if self.statement.describe_only:
+            return "NULL"
         return literal(entry.handler(self.session, self.statement, name, args))
 
     def materialize(self, result: "ResultSet") -> str:

@@ -23,6 +23,7 @@ from typing import Any
 MARKER = "monad-local-account"
 _LOCK = "server.lock"
 SERVER_FILE = "server.json"
+START_ERROR = "The account does not start: "  # control.py looks for it in the server's output
 
 
 def is_loopback(host: str) -> bool:
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--log-level", default="warning")
+    parser.add_argument("--runner", help="what runs containers; see runners/choice.py")
     args = parser.parse_args(argv)
     if not is_loopback(args.host) and not (args.tls_cert and args.tls_key):
         parser.error(
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if lock is None:
             sys.stderr.write(f"Another server already uses {args.state_dir}.\n")
             return 3
+        # Left by a killed server; a client that finds it would not wait for the open hooks.
+        (args.state_dir / SERVER_FILE).unlink(missing_ok=True)
         _serve(args)
     return 0
 
@@ -82,9 +86,12 @@ def _serve(args: argparse.Namespace) -> None:
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     account = Account(args.state_dir)
+    account.extensions["wanted_runner"] = args.runner
     listener = _listen(args)
     host, port = listener.getsockname()[:2]
+    host = _reachable(host)
     account.address = (host, port)
+    account.protocol = "https" if args.tls_cert else "http"
     config = uvicorn.Config(
         create_app(account), log_level=args.log_level, access_log=False, lifespan="off",
         timeout_graceful_shutdown=3, timeout_keep_alive=75,
@@ -105,6 +112,11 @@ def _serve(args: argparse.Namespace) -> None:
         os._exit(0)
 
 
+def _reachable(host: str) -> str:
+    """Return an address that this machine's own clients and containers can connect to."""
+    return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
+
+
 def _listen(args: argparse.Namespace) -> socket.socket:
     """Listen on the port asked for, else on the last one: containers that still run know it."""
     remembered = args.state_dir / "port"
@@ -120,17 +132,26 @@ def _announce(server: Any, account: Any, args: argparse.Namespace, host: str, po
     """Write server.json once the server listens, then run the open hooks."""
     import time
 
+    from monad_dagster.local.runners.base import RunnerError
+
     while not server.started:
         time.sleep(0.01)
-    account.open(host, port)
+    try:
+        account.open(host, port)
+    except RunnerError as error:
+        sys.stderr.write(f"{START_ERROR}{error}\n")
+        sys.stderr.flush()
+        server.should_exit = True
+        return
     facts = {
         "pid": os.getpid(),
         "host": host,
         "port": port,
-        "protocol": "https" if args.tls_cert else "http",
+        "protocol": account.protocol,
         "account": account.name,
         "stage_mounts": account.extensions["stage_mounts"].describe(),
         "started_at": dt.datetime.now(dt.UTC).isoformat(),
+        "runner": account.extensions["runners"].facts(),
     }
     path = args.state_dir / SERVER_FILE
     temporary = path.with_suffix(".tmp")

@@ -53,7 +53,8 @@ class Session:
         self.is_job = is_job
         self.client = client
         self.client_version = client_version
-        self.job_role: str | None = None  # the only role besides PUBLIC a job may take
+        # The only role besides PUBLIC that a job service or a restricted access token may take.
+        self.only_role: str | None = None
         self.last_query_id: str | None = None
         self.temporary: set[tuple[str, str, str, str]] = set()  # (kind, database, schema, name)
         self.connection: Any = None  # the engine's connection, opened on first use
@@ -182,6 +183,12 @@ class Session:
         if privileges and not self.has_privilege(found, *privileges):
             raise errors.insufficient_privileges("schema", quote_identifier(schema))
         return found
+
+    def require_warehouse(self) -> None:
+        """Refuse what needs computing unless the current warehouse may be used."""
+        found = self.catalog.get("WAREHOUSE", self.warehouse) if self.warehouse else None
+        if found is None or not self.has_privilege(found, "USAGE"):
+            raise errors.no_warehouse()
 
     def has_account_privilege(self, *privileges: str) -> bool:
         """Tell whether the role holds a privilege on the account, such as CREATE DATABASE."""

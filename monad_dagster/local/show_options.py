@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from monad_dagster.local.session import Session
 
 MAX_ROWS = 10_000  # SHOW returns at most this many rows
+# What a compute pool's workloads can be, as ALLOWED_SPCS_WORKLOAD_TYPES lists them.
+WORKLOAD_TYPES = frozenset(
+    {"ALL", "USER", "SERVICE", "JOB", "NOTEBOOK", "STREAMLIT", "MODEL_SERVING", "ML_JOB"}
+)
 T = TypeVar("T")
 
 
@@ -29,6 +33,7 @@ class ShowOptions:
     limit: int | None = None
     limit_from: str | None = None
     extra: dict[str, ObjectName] | None = None
+    types: frozenset[str] = frozenset()
 
     def select(self, items: Sequence[T], name: Callable[[T], str]) -> list[T]:
         """Return the items the clauses let through, in order."""
@@ -68,8 +73,19 @@ def parse_show(
         options.limit = cursor.integer()
         if cursor.accept("FROM"):
             options.limit_from = cursor.string()
+    if extra and cursor.accept("OF TYPE"):
+        options.types = frozenset(_types(cursor))
     cursor.expect_end()
     return options
+
+
+def _types(cursor: Cursor) -> list[str]:
+    found = [cursor.identifier().upper()]
+    while cursor.accept_op(","):
+        found.append(cursor.identifier().upper())
+    for name in set(found) - WORKLOAD_TYPES:
+        raise errors.invalid_value(name, "TYPE")
+    return found
 
 
 def _parse_scope(
@@ -113,7 +129,7 @@ def _named_schema(session: "Session", cursor: Cursor, options: ShowOptions) -> N
 
 
 def _nothing_more(cursor: Cursor) -> bool:
-    return cursor.at_end() or cursor.looking_at("STARTS WITH") or cursor.looking_at("LIMIT")
+    return cursor.at_end() or any(map(cursor.looking_at, ("STARTS WITH", "LIMIT", "OF TYPE")))
 
 
 def matches_like(name: str, pattern: str) -> bool:

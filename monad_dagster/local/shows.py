@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import access, errors
+from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.handlers import statement
 from monad_dagster.local.information_schema import column_type, table_rows
 from monad_dagster.local.results import ResultSet, number, table, text, timestamp
@@ -193,20 +194,36 @@ def show_warehouses(session: "Session", statement: Statement) -> ResultSet:
     """List visible warehouses."""
     options = parse_show(session, statement.cursor, level="ACCOUNT")
     columns = [
-        text("name"), text("state"), text("type"), text("size"), number("running"),
+        text("name"), text("state"), text("type"), text("size"), number("min_cluster_count"),
+        number("max_cluster_count"), number("started_clusters"), number("running"),
         number("queued"), text("is_default"), text("is_current"), number("auto_suspend"),
-        text("auto_resume"), timestamp("created_on"), timestamp("resumed_on"),
-        timestamp("updated_on"), text("owner"), text("comment"), text("resource_monitor"),
+        text("auto_resume"), text("available"), text("provisioning"), text("quiescing"),
+        text("other"), timestamp("created_on"), timestamp("resumed_on"), timestamp("updated_on"),
+        text("owner"), text("comment"), text("enable_query_acceleration"),
+        number("query_acceleration_max_scale_factor"), text("resource_monitor"),
+        number("actives"), number("pendings"), number("failed"), number("suspended"),
+        text("uuid"), text("scaling_policy"), text("budget"), text("owner_role_type"),
     ]  # fmt: skip
     rows = [
         (w.name, w.properties.get("STATE", "STARTED"), w.properties.get("WAREHOUSE_TYPE", "STANDARD"),
-         _size(w.properties.get("WAREHOUSE_SIZE", "XSMALL")), 0, 0, "N",
+         _size(w.properties.get("WAREHOUSE_SIZE", "XSMALL")),
+         w.properties.get("MIN_CLUSTER_COUNT", 1), w.properties.get("MAX_CLUSTER_COUNT", 1),
+         int(_is_started(w)), 0, 0, "N",
          yes_no(w.name == session.warehouse), w.properties.get("AUTO_SUSPEND", 600),
-         str(w.properties.get("AUTO_RESUME", True)).lower(), w.created_on, w.updated_on,
-         w.updated_on, w.owner, w.properties.get("COMMENT", ""), "null")
+         str(w.properties.get("AUTO_RESUME", True)).lower(), "100" if _is_started(w) else "",
+         "0" if _is_started(w) else "", "0" if _is_started(w) else "",
+         "0" if _is_started(w) else "", w.created_on, w.updated_on,
+         w.updated_on, w.owner, w.properties.get("COMMENT", ""),
+         str(bool(w.properties.get("ENABLE_QUERY_ACCELERATION"))).lower(),
+         w.properties.get("QUERY_ACCELERATION_MAX_SCALE_FACTOR", 8), "null",
+         0, 0, 0, 0, str(w.id), w.properties.get("SCALING_POLICY", "STANDARD"), None, "ROLE")
         for w in options.select(session.visible("WAREHOUSE"), lambda w: w.name)
     ]  # fmt: skip
     return table(columns, rows)
+
+
+def _is_started(warehouse: CatalogObject) -> bool:
+    return warehouse.properties.get("STATE", "STARTED") == "STARTED"
 
 
 def _size(stored: str) -> str:

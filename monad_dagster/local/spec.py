@@ -23,6 +23,7 @@ IMAGE = re.compile(r"^/?[A-Za-z0-9_.:/-]+$")
 STAGE_NAME = re.compile(r'^@[A-Za-z0-9_$."]+(?:/[^\x00-\x1f]*)?$')
 MAX_CONTAINERS = MAX_VOLUMES = 20
 MAX_ENDPOINTS = 100
+METRIC_GROUPS = ("system", "system_limits", "status", "network", "storage")
 DEFAULT_CPU = 0.5
 DEFAULT_MEMORY = 2**29
 TOKEN_PATH = "/snowflake/session/token"  # noqa: S105 - a path
@@ -77,6 +78,7 @@ class ServiceSpec:
         containers: The containers of an instance.
         volumes: The volumes by name.
         log_level: What container logs reach the event table: INFO, ERROR or NONE.
+        metric_groups: What platform metrics are collected.
         warnings: What is accepted here but deserves a warning event.
         data: The parsed specification.
     """
@@ -84,6 +86,7 @@ class ServiceSpec:
     containers: tuple[Container, ...]
     volumes: dict[str, Volume]
     log_level: str
+    metric_groups: frozenset[str]
     warnings: tuple[str, ...]
     data: dict[str, Any]
 
@@ -91,6 +94,11 @@ class ServiceSpec:
     def gpus(self) -> int:
         """Return how many GPUs one instance asks for."""
         return sum(container.gpus for container in self.containers)
+
+    @property
+    def has_endpoints(self) -> bool:
+        """Tell whether the service promises ports to others."""
+        return bool(_one_of(self.data["spec"], "endpoints", "endpoint"))
 
 
 def parse_spec(text: str, family: InstanceFamily | None = None) -> ServiceSpec:
@@ -122,6 +130,7 @@ def parse_spec(text: str, family: InstanceFamily | None = None) -> ServiceSpec:
         tuple(containers),
         {volume.name: volume for volume in volumes},
         _log_level(spec),
+        _metric_groups(spec),
         tuple(warnings),
         data,
     )
@@ -375,6 +384,15 @@ def _log_level(spec: dict[str, Any]) -> str:
     if str(level).upper() not in ("INFO", "ERROR", "NONE"):
         raise InvalidSpecError(f"invalid logLevel '{level}' for 'logExporters.eventTableConfig'.")
     return str(level).upper()
+
+
+def _metric_groups(spec: dict[str, Any]) -> frozenset[str]:
+    config = (spec.get("platformMonitor") or {}).get("metricConfig") or {}
+    groups = [str(group) for group in config.get("groups") or ()]
+    for group in groups:
+        if group not in METRIC_GROUPS:
+            raise InvalidSpecError(f"invalid group '{group}' for 'platformMonitor.metricConfig'.")
+    return frozenset(groups)
 
 
 def _check_name(name: str, path: str) -> None:

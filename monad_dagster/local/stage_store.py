@@ -6,7 +6,7 @@ Layout: DIR/stages/<DB>/<SCHEMA>/<STAGE>/<path>. Names that are not plain are pe
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -93,6 +93,13 @@ class StageStore:
                 parent.rmdir()
             except OSError:
                 return
+
+    def keep_only(self, stages: Iterable[tuple[str, str, str]]) -> None:
+        """Delete every directory that belongs to none of *stages* (database, schema, name)."""
+        kept = {self.root.joinpath(*map(_encode, stage)) for stage in stages}
+        for path in self.root.glob("*/*/*"):
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def drop(self, database: str, schema: str | None = None, stage: str | None = None) -> None:
         """Delete a stage, or every stage of a schema or database."""

@@ -9,7 +9,7 @@ import hashlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local import errors, faults_disk, transfer
+from monad_dagster.local import directory_tables, errors, faults_disk, transfer
 from monad_dagster.local.catalog import CatalogObject
 from monad_dagster.local.handlers import statement
 from monad_dagster.local.results import ResultSet, number, status, table, text, timestamp
@@ -47,6 +47,8 @@ def create_stage(session: "Session", statement: Statement) -> ResultSet:
     if existing is not None and replace:
         session.require_ownership("STAGE", ObjectName((database, schema, last)))
         session.account.stages.drop(database, schema, last)
+    if existing is None:
+        session.account.stages.drop(database, schema, last)  # left by a drop that was cut short
     facts = {key: properties[key] for key in ("COMMENT", "FILE_FORMAT") if key in properties}
     facts["ENCRYPTION"] = properties.get("ENCRYPTION", {}).get("TYPE", "SNOWFLAKE_FULL")
     facts["DIRECTORY"] = bool(properties.get("DIRECTORY", {}).get("ENABLE", False))
@@ -54,6 +56,8 @@ def create_stage(session: "Session", statement: Statement) -> ResultSet:
         facts["TEMPORARY"] = True
     session.create_object("STAGE", name, replace=replace, properties=facts)
     session.account.stages.directory(database, schema, last)
+    if facts["DIRECTORY"]:
+        directory_tables.refresh(session, ObjectName((database, schema, last)))
     if temporary:
         session.temporary.add(("STAGE", database, schema, last))
     return status(f"Stage area {last} successfully created.")
@@ -78,7 +82,8 @@ def alter_stage(session: "Session", statement: Statement) -> ResultSet:
         return status("Statement executed successfully.")
     found = session.lookup("STAGE", name, "WRITE")
     if cursor.accept("REFRESH"):
-        return status("Statement executed successfully.")
+        subpath = cursor.properties("SUBPATH", kind="STAGE").get("SUBPATH", "")
+        return directory_tables.refresh(session, name, str(subpath))
     cursor.expect("SET")
     properties = cursor.properties("COMMENT", "DIRECTORY", "FILE_FORMAT", kind="STAGE")
     session.require_ownership("STAGE", name)

@@ -417,7 +417,7 @@ class Expression:
 def _bind_value(bind: Bind | None) -> Any:
     if bind is None:
         raise errors.compilation_error(2049, "42601", "Bind variable ? not set.")
-    convert = {"FIXED": int, "REAL": float, "BOOLEAN": lambda text: str(text).lower() == "true"}
+    convert = {"FIXED": _fixed, "REAL": float, "BOOLEAN": lambda text: str(text).lower() == "true"}
     if bind.value is None or bind.type not in convert:
         return bind.value
     try:
@@ -426,6 +426,10 @@ def _bind_value(bind: Bind | None) -> Any:
         raise errors.StatementError(
             100038, "22018", f"Numeric value '{bind.value}' is not recognized"
         ) from None
+
+
+def _fixed(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
 
 
 def parse_name(text: str) -> ObjectName:

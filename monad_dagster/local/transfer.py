@@ -4,6 +4,10 @@ Connector 4.x on the same machine reads and writes the stage's directory itself 
 Connector 5.x speaks only cloud protocols and talks to `blobs.py` as if it were GCS.
 """
 
+import glob
+import shutil
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,11 @@ from monad_dagster.local.statements import Statement
 if TYPE_CHECKING:
     from monad_dagster.local.session import Session
 
+_BLOB_MAJOR = 5  # from this connector version on, bytes go through blobs.py
+_DISCARD_SECONDS = 3600
+# What connectors recognise as compressed and do not compress again.
+_COMPRESSED = frozenset({".gz", ".bz2", ".br", ".zst", ".deflate", ".raw_deflate", ".lzma", ".xz",
+                         ".parquet", ".orc"})  # fmt: skip
 _THRESHOLD_BYTES = 200 * 1024 * 1024
 
 
@@ -28,6 +37,10 @@ def upload(
 ) -> dict[str, Any]:
     """Return the UPLOAD command."""
     target = session.account.stages.resolve(found.database, found.schema, found.name, path)
+    overwrite = _flag(options.get("OVERWRITE"), False)
+    sources = [source]
+    if not overwrite and _major(session.client_version) < _BLOB_MAJOR:
+        sources, target = _without_staged(session, source, target, options)
     info = _stage_info(session, found, target, write=True)
     stage = (found.database, found.schema, found.name)
     if info["locationType"] == "LOCAL_FS" and faults_disk.is_full(
@@ -38,11 +51,11 @@ def upload(
     return {
         "command": "UPLOAD",
         "operation": "Node",
-        "src_locations": [source],
+        "src_locations": sources,
         "parallel": int(options.get("PARALLEL", 4)),
         "threshold": int(options.get("THRESHOLD", _THRESHOLD_BYTES)),
         "autoCompress": _flag(options.get("AUTO_COMPRESS"), True),
-        "overwrite": _flag(options.get("OVERWRITE"), False),
+        "overwrite": overwrite,
         "sourceCompression": str(options.get("SOURCE_COMPRESSION", "auto_detect")).lower(),
         "stageInfo": info,
         "encryptionMaterial": None,
@@ -54,6 +67,49 @@ def upload(
         "total": 0,
         "returned": 0,
     }
+
+
+def _without_staged(
+    session: "Session", source: str, target: Path, options: dict[str, Any]
+) -> tuple[list[str], Path]:
+    """Return the sources that are not staged yet, and where a client may write them.
+
+    Connector 4.x overwrites whatever it finds below LOCAL_FS, so what is staged must be kept from
+    it. Deviations: it says UPLOADED, or nothing, where Snowflake lets it say SKIPPED; and a
+    relative path with wildcards, which only the client can expand, overwrites.
+    """
+    compress = _flag(options.get("AUTO_COMPRESS"), True)
+
+    def is_staged(name: str) -> bool:
+        names = {name, name if _is_compressed(name) or not compress else f"{name}.gz"}
+        return any((target / candidate).is_file() for candidate in names)
+
+    if not set(source) & set("*?["):
+        if not is_staged(Path(source).name):
+            return [source], target
+        return [source], _discarded(session)
+    found = sorted(glob.glob(source))  # noqa: PTH207 - the whole path may hold wildcards
+    matching = [path for path in found if Path(path).is_file()]
+    fresh = [path for path in matching if not is_staged(Path(path).name)]
+    if not matching or len(fresh) == len(matching):
+        return [source], target
+    return (fresh, target) if fresh else ([source], _discarded(session))
+
+
+def _is_compressed(name: str) -> bool:
+    return Path(name).suffix.lower() in _COMPRESSED
+
+
+def _discarded(session: "Session") -> Path:
+    """Return a directory for bytes that nobody will read; earlier ones are removed."""
+    base = session.account.state_dir / "scratch" / "discarded"
+    base.mkdir(parents=True, exist_ok=True)
+    for old in base.iterdir():
+        if time.time() - old.stat().st_mtime > _DISCARD_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    path = base / uuid.uuid4().hex
+    path.mkdir()
+    return path
 
 
 def download(
@@ -88,7 +144,7 @@ def download(
 def _stage_info(
     session: "Session", found: CatalogObject, directory: Path, *, write: bool
 ) -> dict[str, Any]:
-    if _major(session.client_version) >= 5:
+    if _major(session.client_version) >= _BLOB_MAJOR:
         return _blob_info(session, found, directory, write=write)
     directory.mkdir(parents=True, exist_ok=True)
     return {
@@ -122,7 +178,7 @@ def _blob_info(
         "isClientSideEncrypted": False,
         "creds": {"GCS_ACCESS_TOKEN": token},
         "presignedUrl": None,
-        "endPoint": f"http://{host}:{port}/monad/blob",
+        "endPoint": f"{account.protocol}://{host}:{port}/monad/blob",
     }
 
 

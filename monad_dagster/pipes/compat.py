@@ -4,6 +4,8 @@ A contract test imports this module and calls what it can, so that an upgrade of
 here and nowhere else.
 """
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +37,6 @@ from dagster._core.storage.tags import (
     RESUME_RETRY_TAG,
     RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
 )
-from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 
 ExecutionContext = OpExecutionContext | AssetExecutionContext
 INTERRUPTS = (DagsterExecutionInterruptedError, KeyboardInterrupt)
@@ -48,11 +49,13 @@ __all__ = [
     "INTERRUPTS",
     "NO_RUN_RETRY_TAG",
     "VERDICTS",
+    "DagsterExecutionInterruptedError",
     "ExecutionContext",
     "NamespacedMetadataSet",
     "PipesLaunchHandle",
     "deferred_interrupts",
     "deployment_id",
+    "forbid_run_retry",
     "forget_input_version",
     "latest_handle_in_run",
     "latest_observation",
@@ -62,6 +65,7 @@ __all__ = [
     "record_external_reattach",
     "report_canceling",
     "report_to_run",
+    "run_has_been_ended",
     "run_is_cancelling",
     "selected_assets",
     "step_key_of",
@@ -163,6 +167,21 @@ def run_is_cancelling(context: ExecutionContext) -> bool:
     )
 
 
+def run_has_been_ended(context: ExecutionContext) -> bool:
+    """Whether somebody has ended the run, or declared it lost, without this process being told."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is not None and run.status in (
+        DagsterRunStatus.CANCELING,
+        DagsterRunStatus.CANCELED,
+        DagsterRunStatus.FAILURE,
+    )
+
+
+def forbid_run_retry(context: ExecutionContext) -> None:
+    """Keep automatic run retries away from the failure of a step of this run."""
+    context.instance.add_run_tags(context.run.run_id, {NO_RUN_RETRY_TAG: "false"})
+
+
 def report_canceling(context: ExecutionContext) -> None:
     """Record that a user ended the run, which a terminal's Ctrl-C does not do by itself.
 
@@ -177,13 +196,19 @@ def report_canceling(context: ExecutionContext) -> None:
 def deferred_interrupts() -> Iterator[None]:
     """Hold signals back until the block is through, then raise the interruption.
 
-    Dagster's own helper forgets a signal that arrived inside; here it is kept.
+    Dagster's own helper forgets a signal that arrived inside, and one that arrives between its last
+    look and the return of the old handlers; here the old handlers are back before anyone looks.
     """
-    received = False
-    with capture_interrupts():
-        try:
-            yield
-        finally:
-            received = check_captured_interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {n: signal.signal(n, lambda number, _: received.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if received:
         raise DagsterExecutionInterruptedError

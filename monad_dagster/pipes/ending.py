@@ -128,8 +128,8 @@ class Ending:
     def _drain(self, progress: Progress) -> None:
         """Take late messages: after success until `closed`, after a failure what is there."""
         clock = self._settings.clock
-        succeeded = progress.status is JobServiceStatus.DONE
-        limit = self._settings.drain_timeout_seconds if succeeded else 0.0
+        expected = progress.status is JobServiceStatus.DONE and self._request.options.speaks_pipes
+        limit = self._settings.drain_timeout_seconds if expected else 0.0
         deadline = clock.now() + limit
         while True:
             found = self.poll_messages()
@@ -143,9 +143,9 @@ class Ending:
         if not self._request.options.speaks_pipes:
             return ""
         if not reader.closed:
-            return (
-                f"the script never said that it was through ({reader.num_messages} messages came)"
-            )
+            held_back = f"; {reader.held_back}" if reader.held_back else ""
+            came = f"{reader.num_messages} messages came{held_back}"
+            return f"the script never said that it was through ({came})"
         if reader.problems:
             return "; ".join(reader.problems[:3])
         if not self._request.options.require_materialization or not self._context.has_assets_def:

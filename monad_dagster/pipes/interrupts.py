@@ -66,7 +66,7 @@ def handle_interrupt(
     forward_termination: bool,
     clock: Clock,
 ) -> str:
-    """Cancel the job service or leave it running, and say which; never raises an interrupt.
+    """Cancel the job service or leave it running, and say which; call with interrupts deferred.
 
     Returns:
         The last status seen, or `detached`.
@@ -83,10 +83,7 @@ def handle_interrupt(
     compat.report_canceling(context)
     context.log.info(f"Cancelling job service {name}.")
     try:
-        with compat.deferred_interrupts():
-            status = cancel_and_wait(services, name, clock=clock, log=context.log.info)
-    except compat.INTERRUPTS:
-        status = "CANCELLING"
+        status = cancel_and_wait(services, name, clock=clock, log=context.log.info)
     except SnowflakeError as error:
         context.log.error(
             f"Job service {name} was not cancelled: {error} "

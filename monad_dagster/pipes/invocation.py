@@ -17,7 +17,11 @@ from dagster import (
     open_pipes_session,
 )
 
-from monad_dagster.errors import JobServiceTimeoutError
+from monad_dagster.errors import (
+    ConnectionFailedError,
+    JobServiceTimeoutError,
+    MonadDagsterError,
+)
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.context import StageContextInjector
 from monad_dagster.pipes.ending import Ending
@@ -43,6 +47,7 @@ from monad_dagster.spcs.job_service import (
     JobOptions,
     JobServiceDescription,
     JobServices,
+    Submission,
     containers_from_history,
 )
 from monad_dagster.spcs.spec import JobSpec
@@ -68,6 +73,8 @@ class Invocation:
         self._services = JobServices(session)
         self._stage = StageClient(session)
         self._image_digest = image_digest
+        self._may_exist = False
+        self._waiting: JobServiceWaiter | None = None
         self._facts = outcome.Facts(
             compute_pool=settings.compute_pool, replicas=request.options.replicas
         )
@@ -82,6 +89,26 @@ class Invocation:
         self._facts.instance_family = self._pool.instance_family
         ledger = LaunchLedger(self._context, self._services)
         plan = self._plan(ledger)
+        # From here on the job service may be there; whoever leaves has to say what becomes of it.
+        self._may_exist = plan.found is not None
+        try:
+            return self._run_planned(ledger, plan, extras)
+        except compat.INTERRUPTS:
+            # A terminal sends the signal to every process, and the executor forwards it once more.
+            with compat.deferred_interrupts():
+                self._interrupted(plan)
+            raise
+        except compat.VERDICTS:
+            raise
+        except Exception:
+            # Nobody asked for the end of the job service; say that it is still there.
+            if self._may_exist and not self._has_ended:
+                warn_of_detachment(self._context, plan.attempt.name)
+            raise
+
+    def _run_planned(
+        self, ledger: LaunchLedger, plan: Plan, extras: Mapping[str, Any]
+    ) -> PipesClientCompletedInvocation:
         spec = self._request.spec_for(plan.attempt, self._family)
         if plan.found is None:
             self._check_launch(spec)
@@ -149,6 +176,12 @@ class Invocation:
         if self._context.has_assets_def:
             return "_".join("_".join(key.path) for key in sorted(self._context.selected_asset_keys))
         return compat.step_key_of(self._context)
+
+    def _asset_label(self) -> str:
+        """Name the assets for people and for the account's own records."""
+        if not self._context.has_assets_def:
+            return compat.step_key_of(self._context)
+        return ",".join(key.to_user_string() for key in sorted(self._context.selected_asset_keys))
 
     def _may_resume(self, found: JobServiceDescription) -> bool:
         """Whether a failed job service left a complete checkpoint that its successor continues."""
@@ -230,7 +263,7 @@ class Invocation:
         ending = self._ending(plan.attempt)
         supervisor = self._supervisor(plan)
         waiter = self._waiter(plan, supervisor, ending)
-        self._is_launched = plan.found is not None
+        self._waiting = waiter
         try:
             if plan.found is None:
                 self._launch(session, ledger, plan.attempt, spec)
@@ -241,25 +274,21 @@ class Invocation:
             except (JobServiceTimeoutError, GivenUp) as error:
                 ending.give_up(error, waiter.progress, supervisor.pool)
             ending.conclude(progress)
-        except compat.INTERRUPTS:
-            self._interrupted(plan, waiter)
-            raise
-        except compat.VERDICTS:
-            raise
-        except Exception:
-            # Nobody asked for the end of the job service; say that it is still there.
-            if self._is_launched and not waiter.progress.status.is_terminal:
-                warn_of_detachment(self._context, plan.attempt.name)
-            raise
         finally:
             self._logs.close()
 
-    def _interrupted(self, plan: Plan, waiter: JobServiceWaiter) -> None:
+    @property
+    def _has_ended(self) -> bool:
+        return self._waiting is not None and self._waiting.progress.status.is_terminal
+
+    def _interrupted(self, plan: Plan) -> None:
         name = plan.attempt.name
-        if waiter.progress.status.is_terminal:
+        if not self._may_exist:
+            self._context.log.info("Interrupted before anything was launched.")
+            return
+        if self._has_ended:
             self._context.log.info(
-                f"Interrupted after job service {name} ended as {waiter.progress.raw_status}; a "
-                "retry reads its results again."
+                f"Interrupted after job service {name} had ended; a retry reads its results again."
             )
             return
         status = handle_interrupt(
@@ -308,6 +337,7 @@ class Invocation:
         labels = {
             **session.default_remote_invocation_info,
             "run_id": self._context.run.run_id,
+            "asset": self._asset_label(),
             "deployment": compat.deployment_id(self._context.instance),
             "attempt": attempt.number,
             "output_name": attempt.output_name,
@@ -324,8 +354,7 @@ class Invocation:
         )
         # A signal between the accepted statement and its record waits until both are through.
         with compat.deferred_interrupts():
-            submission = self._services.submit(attempt.name, spec.with_env(variables), options)
-            self._is_launched = True
+            submission = self._submit(attempt, spec.with_env(variables), options)
             self._facts.query_id = submission.query_id
             self._facts.reattached = submission.adopted
             ledger.record_launch(
@@ -343,6 +372,16 @@ class Invocation:
             f"Submitted job service {attempt.name} (attempt {attempt.number}, query "
             f"{submission.query_id}) to compute pool {self._settings.compute_pool}."
         )
+
+    def _submit(self, attempt: Attempt, spec: JobSpec, options: JobOptions) -> Submission:
+        self._may_exist = True
+        try:
+            return self._services.submit(attempt.name, spec, options)
+        except ConnectionFailedError:
+            raise  # whether it was accepted is not known
+        except MonadDagsterError:
+            self._may_exist = False
+            raise
 
     def _reattach(self, ledger: LaunchLedger, plan: Plan) -> None:
         ledger.record_reattach(plan)

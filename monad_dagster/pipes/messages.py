@@ -6,6 +6,7 @@ sees every message exactly once. Nothing runs in a thread: the wait loop calls `
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from monad_dagster.spcs.stage import StageClient
 
 MESSAGES_DIRECTORY = "messages"
 CLOSED = "closed"
+# Our writer ends a chunk with an empty line: every shorter piece of it lacks that.
+END_OF_CHUNK = b"\n\n"
 
 
 class StageMessageReader(PipesMessageReader):
@@ -49,6 +52,9 @@ class StageMessageReader(PipesMessageReader):
         self._handler: PipesMessageHandler | None = None
         self._next_index = 1
         self._last_sizes: dict[int, int] = {}
+        # Chunks that were taken although nothing said that they were complete, with their sizes.
+        self._trusted: dict[int, int] = {}
+        self._held_back = ""
         self.closed = False
         self.closed_with_exception = False
         self.num_messages = 0
@@ -82,9 +88,11 @@ class StageMessageReader(PipesMessageReader):
             MonadDagsterError: The stage could not be read; nothing is lost, look again.
         """
         sizes = self._list_chunks()
+        self._check_trusted(sizes)
         pending = _consecutive(sizes, self._next_index)
         if not pending:
             return 0
+        self._held_back = ""
         handled = 0
         with tempfile.TemporaryDirectory(prefix="monad-messages-") as directory:
             names = [f"{index}.json" for index in pending]
@@ -105,32 +113,53 @@ class StageMessageReader(PipesMessageReader):
         self._last_sizes = sizes
         return handled
 
-    def _list_chunks(self) -> dict[int, int]:
-        return {
-            int(item.path.file_name.removesuffix(".json")): item.size
-            for item in self._stage.list(self._directory)
-            if item.path.file_name.removesuffix(".json").isdigit()
-        }
+    @property
+    def held_back(self) -> str:
+        """Which chunk could not be taken at the last look and why; empty when none was."""
+        return self._held_back
 
-    def _complete_lines(
-        self, index: int, file: Path, sizes: Mapping[int, int]
-    ) -> list[dict[str, Any]] | None:
-        text = file.read_text(encoding="utf-8")
-        # Our writer ends each chunk with a newline. A chunk of another writer is complete when a
-        # later one exists or when it has not grown between two looks.
-        settled = (index + 1) in sizes or self._last_sizes.get(index) == sizes.get(index)
-        if not text.endswith("\n") and not settled:
+    def _list_chunks(self) -> dict[int, int]:
+        sizes = {}
+        for item in self._stage.list(self._directory):
+            index = item.path.file_name.removesuffix(".json")
+            # Only the names that a writer gives: 1.json, not 01.json or a file further below.
+            if re.fullmatch("[1-9][0-9]*", index) and item.path.parent == self._directory:
+                sizes[int(index)] = item.size
+        return sizes
+
+    def _check_trusted(self, sizes: Mapping[int, int]) -> None:
+        for index, size in list(self._trusted.items()):
+            if sizes.get(index, size) != size:
+                self.problems.append(f"chunk {index}.json grew after it had been read")
+                del self._trusted[index]
+
+    def _complete_lines(self, index: int, file: Path, sizes: Mapping[int, int]) -> list[Any] | None:
+        """Return the messages of a chunk, or None while it may still be growing."""
+        body = file.read_bytes()
+        followed = (index + 1) in sizes
+        is_still = bool(body) and self._last_sizes.get(index) == sizes[index]
+        if not (body.endswith(END_OF_CHUNK) or followed or is_still):
+            self._held_back = f"chunk {index}.json is not complete ({len(body)} bytes)"
             return None
         try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            lines = [json.loads(line) for line in body.decode().split("\n") if line.strip()]
+            if not lines:
+                raise ValueError("it is empty")
         except ValueError as error:
-            if not settled:
+            if not followed:
+                self._held_back = f"chunk {index}.json is not readable: {error}"
                 return None
             self.problems.append(f"chunk {index}.json is not readable: {error}")
             return []
+        if not body.endswith(END_OF_CHUNK):
+            self._trusted[index] = sizes[index]
+        return lines
 
-    def _handle(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: Any) -> None:
         self.num_messages += 1
+        if not isinstance(message, dict):
+            self.problems.append(f"{str(message)[:40]!r} is not a message")
+            return
         method = message.get("method")
         if method == CLOSED:
             self.closed = True

@@ -19,7 +19,6 @@ class MetricsObserver:
         last_sign_at: When the last metrics or heartbeat message was read; None before the first.
         last_step: The step it named last.
         last_step_at: When that step was first heard of.
-        final: The last metrics message.
     """
 
     def __init__(
@@ -39,7 +38,6 @@ class MetricsObserver:
         self.last_sign_at: float | None = None
         self.last_step: int | None = None
         self.last_step_at: float | None = None
-        self.final: Mapping[str, Any] = {}
 
     def __call__(self, payload: Mapping[str, Any]) -> None:
         """Take one custom message."""
@@ -48,7 +46,11 @@ class MetricsObserver:
         self._note_sign(payload.get("step"))
         if payload.get("kind") != METRICS:
             return
-        self.final = payload
+        # Validation comes in a message of its own: held back with the next one, not replaced by it.
+        held = (self._unsent or {}).get("values")
+        fresh = payload.get("values")
+        if isinstance(held, Mapping) and isinstance(fresh, Mapping):
+            payload = {**payload, "values": {**held, **fresh}}
         self._unsent = payload
         if self._limit.allows():
             self.flush()

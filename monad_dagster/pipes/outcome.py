@@ -127,11 +127,16 @@ def _fenced(text: str, language: str = "") -> dg.MarkdownMetadataValue:
 
 def _instance_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     records = [
-        dg.TableRecord({key: "" if value is None else value for key, value in row.items()})
-        for row in rows
+        dg.TableRecord({key: _cell(key, value) for key, value in row.items()}) for row in rows
     ]
     columns = [dg.TableColumn(key, "int" if key == "instance" else "string") for key in rows[0]]
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def _cell(key: str, value: Any) -> str | int:
+    if key == "instance":
+        return int(value)
+    return "" if value is None else str(value)
 
 
 def raise_failure(

@@ -40,6 +40,7 @@ class Supervisor:
         describe_pool: Callable[[], ComputePool],
     ) -> None:
         """Prepare watching; nothing is asked yet."""
+        self._context = context
         self._log = context.log
         self._name = name
         self._request = request
@@ -60,9 +61,10 @@ class Supervisor:
         pool = Watch(
             self._look_at_pool, while_pending=True, while_running=False, every_seconds=POOL_SECONDS
         )
+        run = Watch(self._look_at_run, while_pending=True)
         if not self._settings.stall_seconds:
-            return (pool,)
-        return (pool, Watch(self._look_for_stall, every_seconds=STALL_LOOK_SECONDS))
+            return (pool, run)
+        return (pool, Watch(self._look_for_stall, every_seconds=STALL_LOOK_SECONDS), run)
 
     def look_at_containers(
         self, status: JobServiceStatus, containers: list[ContainerState]
@@ -125,6 +127,25 @@ class Supervisor:
         nodes = f"{pool.active_nodes} of {pool.max_nodes} nodes in use"
         say(f"{self._name} waits for compute pool {pool.name} ({nodes}), which is {message}")
         return 1
+
+    def _look_at_run(self) -> int:
+        """Treat the end of a run that nobody told this process of as an interruption.
+
+        A forced termination marks the run and may reach no worker; a run monitor declares a worker
+        lost that is only slow, and a retry may follow the job service already.
+        """
+        try:
+            ended = compat.run_has_been_ended(self._context)
+        except Exception as error:
+            self._log.debug(f"The run could not be read, trying again: {error}")
+            return 0
+        if ended:
+            self._log.warning("The run has been ended from outside this process.")
+            if compat.run_is_cancelling(self._context):
+                # The multiprocess executor calls such a run failed, which a run retry would follow.
+                compat.forbid_run_retry(self._context)
+            raise compat.DagsterExecutionInterruptedError
+        return 0
 
     def _look_for_stall(self) -> int:
         stopped = self._stall.look()

@@ -21,6 +21,8 @@ from monad_dagster.spcs.job_service import (
 )
 
 MISSING_LOOKS = 3
+# After the script's goodbye the end is near; a process that hangs at its exit is not chased longer.
+GOODBYE_SECONDS = 60.0
 CONTAINERS_SECONDS = 60.0
 
 
@@ -148,6 +150,7 @@ class JobServiceWaiter:
         self._watches = [(watch, self._due(watch.every_seconds)) for watch in watches]
         self._answered_at = clock.now()
         self._missing = 0
+        self._closed_at: float | None = None
         self._odd: set[str] = set()
         self._messages: dict[tuple[int, str], str] = {}
 
@@ -170,7 +173,7 @@ class JobServiceWaiter:
         while True:
             if self._status_due.is_due:
                 changed = self._guarded(self._look_at_status)
-                closing = self._is_closed()
+                closing = self._is_closing()
                 self._status_due.done(active=bool(changed) or closing)
                 if self.progress.status.is_terminal:
                     return self.progress
@@ -178,10 +181,17 @@ class JobServiceWaiter:
             for watch, due in self._watches:
                 if due.is_due and self._is_ready(watch):
                     due.done(active=bool(self._guarded(watch.look)))
-            if self._is_closed():
+            if self._is_closing():
                 soon = self._clock.now() + self._limits.poll_seconds / 4
                 self._status_due.at = min(self._status_due.at, soon)
             self._sleep()
+
+    def _is_closing(self) -> bool:
+        if not self._is_closed():
+            return False
+        if self._closed_at is None:
+            self._closed_at = self._clock.now()
+        return self._clock.now() - self._closed_at < GOODBYE_SECONDS
 
     def _sleep(self) -> None:
         times = [self._status_due.at]

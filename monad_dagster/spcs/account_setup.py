@@ -159,6 +159,7 @@ def _telemetry_statements(layout: AccountLayout) -> list[Statement]:
         sql_setup.set_log_level(layout.database, layout.schema),
         sql_setup.set_log_event_level(layout.database, layout.schema),
         sql_setup.grant_events_viewer(layout.role),
+        sql_setup.grant_usage_viewer(layout.role),
     ]
 
 

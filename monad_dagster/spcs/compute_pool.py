@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from monad_dagster.errors import ComputePoolUnavailableError, SnowflakeError, problem
+from monad_dagster.errors import (
+    ComputePoolUnavailableError,
+    ConnectionFailedError,
+    SnowflakeError,
+    problem,
+)
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.instance_families import InstanceFamily, load_instance_families
@@ -106,9 +111,16 @@ def instance_families(session: Session) -> dict[str, InstanceFamily]:
 
 
 def family_of(session: Session, pool: ComputePool) -> InstanceFamily | None:
-    """Return the shape of the pool's nodes; None for a family nobody describes."""
+    """Return the shape of the pool's nodes; None for a family nobody describes.
+
+    Raises:
+        ConnectionFailedError: The account gave no answer. The specification depends on the shape,
+            so an attempt that guessed it would not recognise the job service of the last one.
+    """
     try:
         offered = instance_families(session)
+    except ConnectionFailedError:
+        raise
     except (SnowflakeError, KeyError, ValueError):
         offered = {}
     return offered.get(pool.instance_family) or load_instance_families().get(pool.instance_family)

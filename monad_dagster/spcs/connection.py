@@ -23,6 +23,7 @@ SESSION_LOST = frozenset({390104, 390110, 390111, 390112, 390114, 390115, 390195
 CONNECTION_FAILED = frozenset({250001, 250002, 250003, 250005, 251001, 251005, 251006, 251012})
 # The connector's file transfer numbers: an answer, though of the same class as a lost connection.
 FILE_TRANSFER = range(253001, 253999)
+CANCELLED = 604
 LOGIN_REFUSED = frozenset({390100, 390101, 390102, 390144, 390189, 390201})
 SQLSTATE_NO_CONNECTION = frozenset({"08001", "08003", "08004", "08006"})
 
@@ -62,6 +63,7 @@ class Session:
         *,
         query_tag: Mapping[str, Any] | None = None,
         attempts: int = 4,
+        statement_seconds: int | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare a session.
@@ -70,11 +72,14 @@ class Session:
             open_connection: Opens a connection of the Snowflake connector.
             query_tag: Written as JSON into QUERY_TAG of every statement.
             attempts: How often a harmless statement is sent before its error is raised.
+            statement_seconds: How long one statement may take; the connector itself sends a
+                request whose answer is lost again and again, by default for ever.
             sleep: Waits between attempts.
         """
         self._open_connection = open_connection
         self._query_tag = dict(query_tag or {})
         self._attempts = attempts
+        self._statement_seconds = statement_seconds
         self._sleep = sleep
         self._connection: Any = None
         self._worker: ThreadPoolExecutor | None = None
@@ -138,7 +143,7 @@ class Session:
         try:
             connection = self._connected()
             self.statement_count += 1
-            return _fetch(connection, statement)
+            return _fetch(connection, statement, self._statement_seconds)
         except SnowflakeError:
             raise
         except Exception as error:
@@ -150,8 +155,14 @@ class Session:
                 self._connection = self._open_connection()
             except Exception as error:
                 raise _connection_error(error) from error
+            if self._statement_seconds is not None:
+                bound_network_timeout(self._connection, self._statement_seconds)
             if self._query_tag:
-                _fetch(self._connection, sql.set_query_tag(self._query_tag))
+                _fetch(
+                    self._connection,
+                    sql.set_query_tag(self._query_tag),
+                    self._statement_seconds,
+                )
         return self._connection
 
     def _drop_connection(self) -> None:
@@ -161,10 +172,16 @@ class Session:
                 connection.close()
 
 
-def _fetch(connection: Any, statement: Statement) -> Result:
+def bound_network_timeout(connection: Any, seconds: int) -> None:
+    """Let the connector give up on a request that gets no answer, unless the user said when."""
+    if getattr(connection, "network_timeout", seconds) is None:
+        connection._network_timeout = seconds  # no public setter; a contract test watches it
+
+
+def _fetch(connection: Any, statement: Statement, seconds: int | None) -> Result:
     cursor = connection.cursor()
     try:
-        cursor.execute(statement.text)
+        cursor.execute(statement.text, timeout=seconds)
         names = [str(column[0]).lower() for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=False)) for row in cursor.fetchall()] if names else []
         return Result(rows, getattr(cursor, "sfqid", None))
@@ -179,6 +196,8 @@ def translate_error(error: Exception, statement: Statement) -> SnowflakeError:
     query_id = getattr(error, "sfqid", None)
     text = _first_line(error)
     lost = errno in SESSION_LOST | CONNECTION_FAILED or sqlstate in SQLSTATE_NO_CONNECTION
+    # The connector's own clock ran out, and it has asked the account to cancel the statement.
+    lost = lost or (errno == CANCELLED and "due to a timeout" in text)
     if lost or (_is_transport_error(error) and errno not in FILE_TRANSFER):
         return ConnectionFailedError(
             problem(

@@ -5,6 +5,7 @@ that is already held, is resolved by looking the name up and comparing specifica
 Follows Snowflake's pages "EXECUTE JOB SERVICE" and "Monitoring services".
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class JobServiceDescription:
         compute_pool: The pool it runs on.
         comment: The comment it was submitted with.
         created_on: When it was submitted.
+        updated_on: When its status changed last.
         spec_text: The normalised specification, empty for another role than the owner.
     """
 
@@ -90,6 +92,7 @@ class JobServiceDescription:
     compute_pool: str = ""
     comment: str = ""
     created_on: datetime | None = None
+    updated_on: datetime | None = None
     spec_text: str = ""
 
     @property
@@ -313,7 +316,7 @@ class JobServices:
             # A name is held for 30 days, so that many days hold no other job service's lines.
             since = start or datetime.now(UTC) - timedelta(days=30)
             rows = self._session.execute(sql.event_table_logs(name, start=since)).rows
-            return [{**row, "log": _log_text(row.get("log"))} for row in rows]
+            return [{key: _decoded(value) for key, value in row.items()} for row in rows]
 
     def fetch_events(
         self, name: QualifiedName, *, start: datetime | None = None
@@ -348,7 +351,7 @@ class JobServices:
 
 
 def _description(row: Mapping[str, Any]) -> JobServiceDescription:
-    created = row.get("created_on")
+    created, updated = row.get("created_on"), row.get("updated_on")
     raw = str(row.get("status", ""))
     return JobServiceDescription(
         name=QualifiedName(str(row["database_name"]), str(row["schema_name"]), str(row["name"])),
@@ -357,6 +360,7 @@ def _description(row: Mapping[str, Any]) -> JobServiceDescription:
         compute_pool=str(row.get("compute_pool") or ""),
         comment=str(row.get("comment") or ""),
         created_on=created if isinstance(created, datetime) else None,
+        updated_on=updated if isinstance(updated, datetime) else None,
         spec_text=str(row.get("spec") or ""),
     )
 
@@ -398,14 +402,12 @@ def containers_from_history(row: Mapping[str, Any]) -> "list[ContainerState]":
     ]
 
 
-def _log_text(value: object) -> str:
-    """Decode a VALUE of the event table: a log line is stored as a JSON string."""
+def _decoded(value: object) -> object:
+    """Decode a value of the event table: a log line is stored as a JSON string."""
     if isinstance(value, str) and value.startswith('"'):
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value
-    return "" if value is None else str(value)
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _integer(value: object) -> int | None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath, quote_identifier
 
-EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS"  # what an account has without an event table of its own
+# The view of the default event table: what the application role EVENTS_VIEWER may read.
+EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS_VIEW"
 MAX_HISTORY = 10_000  # what GET_JOB_HISTORY returns at most
 _DOLLAR_BEFORE_DOLLAR = re.compile(r"\$(?=\$)")
 _KIND = re.compile(r"^[A-Z]+(?: (?!IF\b|IN\b|FROM\b|INTO\b|SET\b|LIKE\b)[A-Z]+){0,2}")

@@ -143,6 +143,11 @@ def grant_events_viewer(role: str) -> Statement:
     )
 
 
+def grant_usage_viewer(role: str) -> Statement:
+    """Let *role* read what compute pools cost."""
+    return Statement(f"GRANT DATABASE ROLE SNOWFLAKE.USAGE_VIEWER TO ROLE {quote_identifier(role)}")
+
+
 def _grant(privilege: str, target: str, role: str) -> Statement:
     return Statement(f"GRANT {privilege} ON {target} TO ROLE {quote_identifier(role)}")
 

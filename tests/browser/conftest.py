@@ -172,6 +172,22 @@ class _ServedProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        assert not _processes_of(self.environment["DAGSTER_HOME"])
+
+
+def _processes_of(dagster_home: str) -> list[str]:
+    """Return the webservers and daemons on this Dagster home; code servers end by heartbeat."""
+    wanted = f"DAGSTER_HOME={dagster_home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if "dagster_webserver" in command or "dagster._daemon" in command:
+                    found.append(command)
+        except OSError:
+            continue  # it ended, or it is another user's
+    return found
 
 
 def _free_port() -> int:

@@ -24,7 +24,7 @@ Written from `tests/data/monad_api.yaml` by `python -m tests.support.monad_api`;
 file. The engine is an independent implementation: a name works as far as it is publicly documented, and where the
 documentation is silent the definition is ours and marked so. D: documented for 1.7. D-old: for an earlier release.
 "Not implemented" raises `monad.errors.NotBuiltError` when the configuration is read or the name is called, before
-any training (text columns: when the columns are profiled, the first step of the fit stage). The documented milestones of the log are paraphrases, not names: fitting started and
+any training. The documented milestones of the log are paraphrases, not names: fitting started and
 finished with its seconds and the cleaned directory are logged; queueing, attribute fitting and worker counts are not.
 The walk checks that a name is there with its default, warns or is refused; what it does is tested elsewhere.
 """

@@ -22,9 +22,10 @@ class ScriptedCursor:
         self.description: list[tuple[str]] | None = None
         self.sfqid: str | None = None
 
-    def execute(self, text: str) -> None:
+    def execute(self, text: str, timeout: int | None = None) -> None:
         """Ask the script for the answer."""
         self._connection.statements.append(text)
+        self._connection.timeouts.append(timeout)
         self.sfqid = f"query-{len(self._connection.statements)}"
         answer = self._connection.answer(text)
         if isinstance(answer, Exception):
@@ -46,6 +47,7 @@ class ScriptedConnection:
     def __init__(self, answer: Callable[[str], Answer]) -> None:
         self.answer = answer
         self.statements: list[str] = []
+        self.timeouts: list[int | None] = []
         self.closed = False
 
     def cursor(self) -> ScriptedCursor:

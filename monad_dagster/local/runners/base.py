@@ -4,10 +4,11 @@ A runner starts one container of one service instance in a run directory, and fi
 after the account restarted. Nothing here knows SQL, specifications or statuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from monad_dagster.local.image_rootfs import Image
 
@@ -16,6 +17,10 @@ GRACE_SECONDS = 30.0  # SIGTERM to SIGKILL, as Snowflake documents it
 
 class RunnerError(Exception):
     """A container cannot be started; the message is for the container's status."""
+
+
+class ImagePullError(RunnerError):
+    """The image cannot be had from the registry."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,43 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class ImagePull:
+    """How a container engine gets an image.
+
+    Attributes:
+        repository: Path in the account's registry, `db/schema/repository/image`.
+        login: Opens a registry login with the job service's owner role: user and password.
+    """
+
+    repository: str
+    login: Callable[[], AbstractContextManager[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class InstanceNetwork:
+    """How an instance is reached, the same for all its containers.
+
+    Attributes:
+        instance_dir: The instance's directory; names it.
+        address: Its address among the instances.
+        hosts: The file that its containers see as /etc/hosts; it changes as instances come and go.
+        num_containers: How many containers share the address.
+        is_open: Whether an external access integration opens the way out.
+    """
+
+    instance_dir: Path
+    address: str
+    hosts: Path
+    num_containers: int = 1
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
 class RunRequest:
-    """Everything a container needs; `env` is complete except for what the image brings."""
+    """Everything a container needs; `env` is complete except for what the image brings.
+
+    `pull` and `network` are None only where a runner is tried by itself.
+    """
 
     run_dir: Path
     name: str
@@ -55,8 +95,12 @@ class RunRequest:
     mounts: tuple[Mount, ...] = ()
     hostname: str = "container"
     gpus: int = 0
+    gpu_offset: int = 0
+    cpu_request: float | None = None
     cpu_limit: float | None = None
     memory_limit_bytes: int | None = None
+    pull: ImagePull | None = None
+    network: InstanceNetwork | None = None
     grace_seconds: float = GRACE_SECONDS
 
     @property
@@ -85,6 +129,34 @@ class ContainerExit:
     oom: bool = False
     start_error: str = ""
     lost: bool = False
+
+
+@dataclass(frozen=True)
+class ContainerUsage:
+    """What a container has used.
+
+    Attributes:
+        measured_at: Seconds since the epoch.
+        cpu_seconds: Processor time since the container started.
+        memory_bytes: Memory in use now.
+        gpu_utilization: Share of its GPUs in use, 0 to 1; None without a measurement.
+        gpu_memory_bytes: Memory of its GPUs in use; None without a measurement.
+    """
+
+    measured_at: float
+    cpu_seconds: float
+    memory_bytes: int
+    gpu_utilization: float | None = None
+    gpu_memory_bytes: int | None = None
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A running container that can say what it uses; for platform metrics."""
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure now; None when it does not run."""
+        ...
 
 
 class RunningContainer(Protocol):
@@ -120,18 +192,60 @@ class RunningContainer(Protocol):
 class Runner(Protocol):
     """Starts containers."""
 
+    @property
+    def needs_unpacked_image(self) -> bool:
+        """Whether `RunRequest.image.root` must be there; an engine pulls the image itself."""
+        ...
+
     def describe(self) -> str:
         """Say in one sentence how containers run here, and why."""
+        ...
+
+    def account_host(self, host: str) -> str:
+        """Return the account's host as containers must name it."""
+        ...
+
+    def new_address(self, taken: Collection[str]) -> str:
+        """Return an address for one more instance."""
         ...
 
     def start(self, request: RunRequest) -> RunningContainer:
         """Start a container.
 
         Raises:
+            ImagePullError: The image cannot be had.
             RunnerError: It cannot be started at all.
         """
         ...
 
     def attach(self, run_dir: Path) -> RunningContainer | None:
         """Return the container of a run directory, running or ended; None if none was started."""
+        ...
+
+    def end_instance(self, instance_dir: Path) -> None:
+        """Give back what an instance held beside its containers."""
+        ...
+
+
+class Runners(Protocol):
+    """The runners of an account: one, or one for each kind of image."""
+
+    def describe(self) -> str:
+        """Say which runner is in use, and why no other."""
+        ...
+
+    def facts(self) -> dict[str, object]:
+        """Return the same as data: `setting`, `in_use` and `refused`."""
+        ...
+
+    def choose(self, images: Iterable[Image]) -> Runner:
+        """Return the runner for an instance whose containers have these images."""
+        ...
+
+    def attach(self, run_dir: Path) -> RunningContainer | None:
+        """Return the container of a run directory, whichever runner started it."""
+        ...
+
+    def end_instance(self, instance_dir: Path) -> None:
+        """Give back what an instance held, whichever runner started it."""
         ...

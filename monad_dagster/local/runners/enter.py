@@ -105,7 +105,7 @@ def run_command(plan: dict, status_fd: int) -> None:
         drop_privileges()
         os.chdir(plan["cwd"])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        os.execvpe(plan["argv"][0], plan["argv"], plan["env"])  # noqa: S606
+        os.execvpe(plan["argv"][0], plan["argv"], plan["env"])
     except OSError as error:
         os.write(status_fd, f"{plan['argv'][0]}: {error.strerror}".encode())
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)

@@ -98,9 +98,9 @@ def entry(node: int, attr: bytes) -> bytes:
     return _ENTRY.pack(node, 0, 0, 0, 0, 0) + attr
 
 
-def attr_out(attr: bytes) -> bytes:
+def attr_out(attr: bytes, valid_seconds: int = 0) -> bytes:
     """Return `struct fuse_attr_out`."""
-    return _ATTR_OUT.pack(0, 0, 0) + attr
+    return _ATTR_OUT.pack(valid_seconds, 0, 0) + attr
 
 
 def opened(handle: int, flags: int = 0) -> bytes:
@@ -214,18 +214,24 @@ def _initial(request: Request) -> bytes:
 # --- mounting
 
 
-def mount(target: str, *, read_only: bool) -> int:
+def mount(target: str, *, read_only: bool, for_others: bool) -> int:
     """Mount on a directory and return the descriptor that serves it.
+
+    Args:
+        target: The directory.
+        read_only: Refuse writes.
+        for_others: Let other users in.
 
     Raises:
         OSError: The host does not allow it; the text says why.
     """
     options = f"rootmode=40000,user_id={os.geteuid()},group_id={os.getegid()}"
     if os.geteuid() != 0:
-        return _mount_by_helper(target, read_only=read_only)
+        return _mount_by_helper(target, read_only=read_only, for_others=for_others)
     descriptor = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if read_only else 0)
-    data = f"fd={descriptor},{options},allow_other,max_read={MAX_WRITE}"
+    others = ",allow_other" if for_others else ""
+    data = f"fd={descriptor},{options}{others},max_read={MAX_WRITE}"
     result = libc.mount(
         b"monad-stage", os.fsencode(target), KIND.encode(), ctypes.c_ulong(flags), data.encode()
     )
@@ -236,13 +242,14 @@ def mount(target: str, *, read_only: bool) -> int:
     return descriptor
 
 
-def _mount_by_helper(target: str, *, read_only: bool) -> int:
+def _mount_by_helper(target: str, *, read_only: bool, for_others: bool) -> int:
     """Let fusermount3, which may mount for users, do it and hand over the descriptor."""
     helper = mount_helper()
     if helper is None:
         raise OSError(errno.EPERM, "not root, and fusermount3 is not installed")
     ours, theirs = socket.socketpair()
-    options = f"fsname=monad-stage,subtype=monad-stage,nosuid,nodev,{'ro' if read_only else 'rw'}"
+    options = "fsname=monad-stage,subtype=monad-stage,nosuid,nodev"
+    options += (",ro" if read_only else ",rw") + (",allow_other" if for_others else "")
     with ours, theirs:
         done = subprocess.run(
             [helper, "-o", options, "--", target],

@@ -3,7 +3,9 @@
 Three levels, found at start-up by running something: `bubblewrap`, `unshare` (our own use of user
 and mount namespaces) and `plain` (no isolation: mount paths in command, args and env are
 replaced by host paths). Memory limits are watched, not enforced by the kernel; the network is
-the host's. Each container has a detached supervisor, so it outlives the account.
+the host's: each instance has a loopback address of its own, and the documented names lead to it
+through a generated /etc/hosts, except on the plain level, which cannot mount one. Each container
+has a detached supervisor, so it outlives the account.
 """
 
 import json
@@ -15,13 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from monad_dagster.local.image_rootfs import Image, ImageConfig
-from monad_dagster.local.runners import enter, layout, stage_mount, supervise
-from monad_dagster.local.runners.base import ContainerExit, Mount, RunnerError, RunRequest
-from monad_dagster.local.runners.stage_mount import StageMounts
+from monad_dagster.local.runners import addresses, enter, layout, supervise
+from monad_dagster.local.runners.base import (
+    ContainerExit,
+    ContainerUsage,
+    Mount,
+    RunnerError,
+    RunRequest,
+)
 
 LEVELS = ("bubblewrap", "unshare", "plain")
 _STANDALONE = [sys.executable, "-I", "-S"]
@@ -35,13 +42,14 @@ class ProcessRunner:
     Args:
         state_dir: The account's directory; shared files go below it.
         level: An isolation level; None tries them from the best.
-        mounts: What gives stage volumes a stage's rules; None leaves them plain directories.
+
+    Attributes:
+        maps_user: Containers run as this process's user, whatever they see.
     """
 
-    def __init__(
-        self, state_dir: Path, level: str | None = None, mounts: StageMounts | None = None
-    ) -> None:
-        self.mounts = mounts
+    maps_user = True
+
+    def __init__(self, state_dir: Path, level: str | None = None) -> None:
         self.shared_dir = state_dir / "runner"
         layout.prepare_shared_dir(self.shared_dir)
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -57,17 +65,27 @@ class ProcessRunner:
         }[self.level]
         return f"{what} ({self.reason})"
 
+    needs_unpacked_image = True
+
+    def account_host(self, host: str) -> str:
+        """Return the account's host: the network is the host's."""
+        return host
+
+    def new_address(self, taken: Collection[str]) -> str:
+        """Return a loopback address of the instance's own."""
+        if sys.platform != "linux":  # elsewhere only 127.0.0.1 is up
+            return "127.0.0.1"
+        return addresses.loopback_address(str(self.shared_dir.parent), taken)
+
+    def end_instance(self, instance_dir: Path) -> None:
+        """Do nothing: an instance holds nothing beside its containers."""
+
     def start(self, request: RunRequest) -> "ProcessContainer":
         """Start a container under a supervisor."""
         if not request.argv:
             raise RunnerError("the image has no entrypoint and the specification no command")
         request.run_dir.mkdir(parents=True, exist_ok=True)
-        request = self.mounts.prepare(request) if self.mounts else request
-        try:
-            plan = self.plan(request)
-        except RunnerError:
-            stage_mount.release(request.run_dir)
-            raise
+        plan = self.plan(request)
         supervise.write_json(request.run_dir / "plan.json", plan)
         log = (request.run_dir / "supervisor.log").open("ab")
         with log:
@@ -85,9 +103,7 @@ class ProcessRunner:
 
     def attach(self, run_dir: Path) -> "ProcessContainer | None":
         """Return the container of a run directory, if one was ever started there."""
-        if not (run_dir / "plan.json").exists():
-            return None
-        return ProcessContainer(run_dir, self._reap)
+        return attach_process(run_dir, self._reap)
 
     def _reap(self, run_dir: Path) -> None:
         child = self._children.get(run_dir)
@@ -205,6 +221,15 @@ class ProcessRunner:
             return (end.start_error or tail.strip() or f"exit code {end.exit_code}")[-300:]
 
 
+def attach_process(
+    run_dir: Path, reap: Callable[[Path], None] = lambda _: None
+) -> "ProcessContainer | None":
+    """Return the container of a run directory, if a process runner ever started one there."""
+    if not (run_dir / "plan.json").exists():
+        return None
+    return ProcessContainer(run_dir, reap)
+
+
 class ProcessContainer:
     """A container whose supervisor may have been started by an earlier account process."""
 
@@ -236,8 +261,15 @@ class ProcessContainer:
                 _clean(self.run_dir)
             elif not alive:
                 self._exit = ContainerExit(137, time.time(), lost=True)
-                stage_mount.release(self.run_dir)
         return self._exit
+
+    def usage(self) -> ContainerUsage | None:
+        """Measure what runs below the supervisor, and what has ended there."""
+        identity = _read_json(self.run_dir / "supervisor.json")
+        if identity is None or not self._is_supervised():
+            return None
+        cpu, memory = supervise.usage_below(identity["pid"])
+        return ContainerUsage(time.time(), cpu, memory)
 
     def wait(self, timeout: float | None = None) -> ContainerExit | None:
         """Poll until the container ended or the time ran out."""
@@ -351,7 +383,6 @@ def _plain_source(request: RunRequest, mount: Mount) -> Path | None:
 
 
 def _clean(run_dir: Path) -> None:
-    stage_mount.release(run_dir)
     for name in ("root", "scratch", "memory"):
         shutil.rmtree(run_dir / name, ignore_errors=True)
 

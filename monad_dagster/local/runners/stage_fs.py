@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 import uuid
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from monad_dagster.local.runners.fuse_wire import Handler, Reply, Request
 from monad_dagster.local.runners.stage_nodes import Handle, Node, NodeTable, stage_error
 
 HIDDEN = ".monad-"  # how the account names what it is itself moving into a stage
+_LARGE, _AHEAD = 128 * 1024, 8 << 20
 _FILE_MODE, _DIRECTORY_MODE = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
 
@@ -34,12 +36,17 @@ class StageFileSystem:
         partials: Where files lie while they are written; on the same disk.
         uid: Owner of every file.
         gid: Group of every file.
+        full_note: A file; while it names the backing directory, the disk is full.
     """
 
-    def __init__(self, backing: Path, partials: Path, *, uid: int, gid: int) -> None:
+    def __init__(
+        self, backing: Path, partials: Path, *, uid: int, gid: int, full_note: Path | None = None
+    ) -> None:
         self.backing, self.partials = backing, partials
+        self._full_note = full_note
         self._uid, self._gid = uid, gid
         self._table = NodeTable()
+        self._thread = threading.local()
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each request."""
@@ -50,6 +57,13 @@ class StageFileSystem:
     def num_writers(self) -> int:
         """How many files are being written."""
         return self._table.num_writers
+
+    def _buffer(self) -> memoryview:
+        """Return this thread's buffer; its reply is sent before the thread reads again."""
+        found = getattr(self._thread, "buffer", None)
+        if found is None:
+            found = self._thread.buffer = memoryview(bytearray(fuse_wire.MAX_WRITE))
+        return found
 
     # --- names
 
@@ -174,7 +188,12 @@ class StageFileSystem:
     def do_read(self, request: Request) -> Reply:
         """Read from the version that was opened."""
         number, offset, size = request.unpack("<QQI")
-        return os.pread(self._table.handle(number).descriptor, size, offset)
+        buffer = self._buffer()[:size]
+        descriptor = self._table.handle(number).descriptor
+        count = os.preadv(descriptor, [buffer], offset)
+        if size >= _LARGE:  # a long sequential read: let the disk work ahead of the requests
+            os.posix_fadvise(descriptor, offset + size, _AHEAD, os.POSIX_FADV_WILLNEED)
+        return buffer[:count]
 
     def do_write(self, request: Request) -> Reply:
         """Write at the end of the file; anywhere else is a random write."""
@@ -273,11 +292,22 @@ class StageFileSystem:
     def _append(self, handle: Handle, data: memoryview) -> None:
         while data:
             try:
+                if self._is_full():
+                    raise stage_error(errno.ENOSPC)
                 written = os.pwrite(handle.descriptor, data, handle.size)
             except OSError as error:
                 raise self._poison(handle, error.errno or errno.EIO) from None
             handle.size += written
             data = data[written:]
+
+    def _is_full(self) -> bool:
+        """Tell whether the account makes the disk full on purpose."""
+        if self._full_note is None:
+            return False
+        try:
+            return str(self.backing) in self._full_note.read_text().splitlines()
+        except FileNotFoundError:
+            return False
 
     def _poison(self, handle: Handle, number: int) -> OSError:
         """Give a file up: an upload that lost a piece cannot be completed."""
@@ -347,7 +377,12 @@ class StageFileSystem:
         return fuse_wire.attributes(facts, inode=inode, mode=mode, uid=self._uid, gid=self._gid)
 
     def _attr_out(self, number: int, wanted: int | None) -> bytes:
-        return fuse_wire.attr_out(self._attributes(number, self._facts(number, wanted)))
+        attr = self._attributes(number, self._facts(number, wanted))
+        node = self._table.node(number)
+        # The kernel asks before each read() otherwise. Names are looked up each time, so that a
+        # new version is seen at once whatever is remembered of the old one.
+        is_complete = not any(handle.partial for handle in self._table.opened(node))
+        return fuse_wire.attr_out(attr, 1 if is_complete and node.path else 0)
 
     def _facts(self, number: int, wanted: int | None) -> os.stat_result:
         """Return the facts of an open file, or of the node's version."""

@@ -11,6 +11,7 @@ for each volume. It lies outside of DIR/jobs, so that no clean-up of a run walks
 
 import contextlib
 import json
+import logging
 import os
 import select
 import shutil
@@ -27,7 +28,10 @@ from pathlib import Path
 from monad_dagster.local.runners import fuse_wire, stage_serve, supervise
 from monad_dagster.local.runners.base import Mount, RunnerError, RunRequest
 
+logger = logging.getLogger("monad_dagster.local")
+
 MODES = ("strict", "off")
+NO_OTHERS = "user_allow_other is not set in /etc/fuse.conf"
 START_SECONDS = 20.0
 _ROOT = str(Path(__file__).resolve().parents[3])
 _SERVE = (
@@ -72,13 +76,16 @@ class StageMounts:
 
         Args:
             request: What a runner is about to start; its run directory exists.
-            own: Files show this process's user, which a user namespace maps to the
-                container's; False shows the volume's uid and gid, for runners without one.
+            own: The container runs as this process's user, whatever it sees; False is for other
+                users, who see the volume's uid and gid.
 
         Raises:
             RunnerError: A volume cannot be mounted.
         """
         if self.mode == "off" or not any(mount.stage for mount in request.mounts):
+            return request
+        if not own and not others_allowed():
+            logger.warning("Container %s has plain stage volumes: %s.", request.name, NO_OTHERS)
             return request
         home = self.folder / uuid.uuid4().hex[:16]
         home.mkdir()
@@ -130,6 +137,15 @@ class StageMounts:
             return "" if works else "a mounted stage loses files"
 
 
+def others_allowed() -> bool:
+    """Tell whether other users, such as a container engine, may use a mount of this one."""
+    if os.geteuid() == 0:
+        return True
+    with contextlib.suppress(OSError):
+        return "user_allow_other" in Path("/etc/fuse.conf").read_text().split("\n")
+    return False
+
+
 def release(run_dir: Path) -> None:
     """Take the stage mounts of a container away; there may be none, or dead ones."""
     note = run_dir / "stage_mounts"
@@ -168,6 +184,7 @@ def _volume(mount: Mount, target: Path, *, own: bool) -> dict:
         "read_only": mount.read_only,
         "uid": uid,
         "gid": gid,
+        "for_others": not own or os.geteuid() == 0,
     }
 
 

@@ -1,11 +1,12 @@
 """The process that serves the stage volumes of one container; standard library only.
 
-Runs as `python -I -S ... PLAN` in a session of its own, detached from the account, so that a container keeps its
-volumes when the account is killed, and so that a hanging or killed mount hangs nobody else. It
-ends on SIGTERM, when its container has ended, or when its mounts are taken away.
+Runs as `python -I -S ... PLAN` in a session of its own, detached from the account, so that a
+container keeps its volumes when the account is killed, and so that a hanging or killed mount hangs
+nobody else. It ends on SIGTERM, when its container has ended, or when its mounts are taken away.
 
 PLAN is a JSON file: {"run_dir", "partials", "volumes": [{"target", "backing", "read_only", "uid",
-"gid"}]}. "ready" on standard output means that everything is mounted; anything else is why not.
+"gid", "for_others"}]}. "ready" on standard output means that everything is mounted; anything else
+is why not.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from monad_dagster.local.runners.stage_fs import StageFileSystem
 
 LOOK_SECONDS = 0.25
 DRAIN_SECONDS = 1.5
+DISK_FULL = "disk_full"  # in the run directory: backing directories that are full, one a line
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
     served: list[tuple[StageFileSystem, fuse_wire.Connection]] = []
     try:
         for volume in plan["volumes"]:
-            served.append(serve(volume, Path(plan["partials"])))
+            served.append(serve(volume, Path(plan["partials"]), Path(plan["run_dir"], DISK_FULL)))
             mounted.append(volume["target"])
         supervise.write_json(plan_path.with_name("server.json"), supervise.identity())
     except OSError as error:
@@ -57,13 +59,24 @@ def main() -> None:
     shutil.rmtree(plan["partials"], ignore_errors=True)
 
 
-def serve(volume: dict, partials: Path) -> tuple[StageFileSystem, fuse_wire.Connection]:
+def serve(
+    volume: dict, partials: Path, full_note: Path | None = None
+) -> tuple[StageFileSystem, fuse_wire.Connection]:
     """Mount one volume and begin to answer for it."""
     partials.mkdir(parents=True, exist_ok=True)
-    files = StageFileSystem(Path(volume["backing"]), partials, uid=volume["uid"], gid=volume["gid"])
-    descriptor = fuse_wire.mount(volume["target"], read_only=volume["read_only"])
+    files = StageFileSystem(
+        Path(volume["backing"]),
+        partials,
+        uid=volume["uid"],
+        gid=volume["gid"],
+        full_note=full_note,
+    )
+    descriptor = fuse_wire.mount(
+        volume["target"], read_only=volume["read_only"], for_others=volume["for_others"]
+    )
     link = fuse_wire.Connection(descriptor, files.handlers())
     link.start()
+    Path(volume["target"]).stat()  # the kernel sets its own read-ahead when the mount begins
     fuse_wire.read_ahead(volume["target"])
     return files, link
 

@@ -195,6 +195,29 @@ def memory_bytes(pid: int) -> int:
     return sum(_proportional(each, resident[each]) for each in pids)
 
 
+def usage_below(pid: int) -> tuple[float, int]:
+    """Return processor seconds and memory bytes of everything a supervisor started.
+
+    Ended processes count too: whoever reaped them has their time, and that is a process below
+    or the supervisor, which adopts orphans.
+    """
+    below = _children(pid)
+    memory = sum(memory_bytes(child) for child in below)
+    for parent in below:
+        below.extend(_children([parent]))
+    ticks = sum(_ticks(pid)[2:]) + sum(sum(_ticks(child)) for child in below)
+    return ticks / os.sysconf("SC_CLK_TCK"), memory
+
+
+def _ticks(pid: int) -> tuple[int, ...]:
+    """Return user and system time of a process, then of its reaped children."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return tuple(int(field) for field in fields[11:15])
+    except (OSError, ValueError):
+        return (0, 0, 0, 0)
+
+
 def _resident_pages(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1])

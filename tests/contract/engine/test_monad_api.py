@@ -13,7 +13,6 @@ import pytest
 from monad.config import (
     DataLocation,
     EntityIds,
-    MetricParams,
     TestingParams,
     TrainingParams,
     schema,
@@ -26,7 +25,6 @@ from tests.support import monad_api
 from tests.unit.engine.sample import shop_config, write_config, write_shop
 
 LISTED = monad_api.load()
-REFUSED_AT_FIT = "fit"
 PARAMETERS = [
     pytest.param(owner, row, id=f"{owner}.{row['name']}")
     for owner, rows in LISTED["parameters"].items()
@@ -142,8 +140,6 @@ def test_parameters_without_effect_warn_and_others_are_refused(owner, row, caplo
     """A parameter that has no effect warns when it is given; one not built raises."""
     value = row["example"]
     needed = {"output_type": "decoded"} if owner.endswith("TestingParams") else {}
-    if row["name"] == "remote_save_location":
-        value = DataLocation(database_type=value, table_name="PREDICTIONS")
     if row["state"] == "not built":
         with pytest.raises(NotBuiltError) as caught:
             found(owner)(**needed, **{row["name"]: value})
@@ -152,13 +148,6 @@ def test_parameters_without_effect_warn_and_others_are_refused(owner, row, caplo
     with caplog.at_level(logging.WARNING, "monad"):
         found(owner)(**needed, **{row["name"]: value})
     assert f"{owner.rsplit('.', 1)[1]}.{row['name']} is accepted but has no effect" in caplog.text
-
-
-def test_metric_params_warn(caplog):
-    """A metric named by its alias has no effect, and says so."""
-    with caplog.at_level(logging.WARNING, "monad"):
-        TestingParams(output_type="decoded", metrics=[MetricParams("auroc")])
-    assert "MetricParams is accepted but has no effect" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -178,6 +167,13 @@ def test_documented_exclusivities_raise(make):
     """What the documentation excludes is refused when the parameters are made."""
     with pytest.raises(ConfigError):
         make()
+
+
+def test_predictions_to_databricks_are_not_built():
+    """The documented Databricks table raises the not-implemented error; Snowflake is taken."""
+    with pytest.raises(NotBuiltError) as caught:
+        TestingParams(output_type="decoded", remote_save_location=DataLocation("databricks"))
+    assert four_parts(caught.value)
 
 
 def test_required_arguments_are_required():
@@ -212,7 +208,7 @@ def test_yaml_keys_have_their_state(row, values, caplog):
         return
     write(values, path, row["value"])
     with caplog.at_level(logging.WARNING, "monad"):
-        if row["state"] == "not built" and row.get("at") != REFUSED_AT_FIT:
+        if row["state"] == "not built":
             with pytest.raises(NotBuiltError) as caught:
                 parse_config(values)
             assert four_parts(caught.value)
@@ -237,16 +233,6 @@ def known_to_schema(path: str) -> None:
         return  # free values, checked by the connector that reads them
     kind = kinds[above[-1]] if above else schema.FoundationModelConfig
     assert last in {field.name for field in dataclasses.fields(kind)}
-
-
-def test_text_columns_are_refused_when_they_are_profiled(tmp_path):
-    """A text override is refused at the first step of the fit stage."""
-    directory = write_shop(tmp_path, customers=8)
-    values = shop_config(directory)
-    values["data_sources"][0]["column_type_overrides"] = {"channel": "text"}
-    config = write_config(directory, values)
-    with pytest.raises(NotBuiltError, match="text"):
-        found("monad.ui.fit_behavioral_representation")(config, directory / "out")
 
 
 @pytest.fixture(scope="module")
@@ -284,14 +270,14 @@ def target(history, future, attributes, ctx):
 def test_documented_files_are_written(checkpoint):
     """Every documented file of a checkpoint directory is there; the others are refused."""
     for row in LISTED["files"]:
-        if row["state"] == "not built":
-            assert found(row["by"])
+        if "by" in row:
+            assert found(row["by"])  # what writes it has tests of its own
         elif not row["name"].startswith("predictions"):
             assert (checkpoint / row["name"].rstrip("/")).exists(), row["name"]
 
 
 def test_load_time_overrides_without_effect_warn(checkpoint, caplog):
-    """`with_head`, the old output counts and splits other than TEST are accepted and warn."""
+    """`with_head` and the old output counts are accepted and warn."""
     module = found("monad.ui.module")
     with caplog.at_level(logging.WARNING, "monad"):
         module.load_from_foundation_model(
@@ -301,11 +287,36 @@ def test_load_time_overrides_without_effect_warn(checkpoint, caplog):
             with_head=True,
             num_outputs=1,
             num_targets=10,
-            split={DataMode.TRAIN: TimeRange(), DataMode.TEST: TimeRange()},
         )
-    for name in ("with_head", "num_outputs and num_targets", "split[train]"):
+    for name in ("with_head", "num_outputs and num_targets"):
         assert f"{name} is accepted but has no effect" in caplog.text
-    assert "split[test]" not in caplog.text
+
+
+def test_a_split_replaces_the_configured_dates(checkpoint):
+    """Each mode's range is put in the place of its dates; a range for predictions is refused."""
+    module = found("monad.ui.module")
+    path = checkpoint.parent / "fm"
+    loaded = module.load_from_foundation_model(
+        path,
+        module.BinaryClassificationTask(),
+        target,
+        split={
+            DataMode.TRAIN: TimeRange(end_date="2020-05-31"),
+            DataMode.VALIDATION: TimeRange("2020-06-01", "2020-06-30"),
+            DataMode.TEST: TimeRange(start_date="2020-07-01"),
+        },
+    )
+    dates = loaded.checkpoint.config.data_params
+    assert dates.training_end_date == "2020-05-31"
+    assert (dates.validation_start_date, dates.validation_end_date) == ("2020-06-01", "2020-06-30")
+    assert dates.test_start_date == "2020-07-01"
+    with pytest.raises(ConfigError, match="prediction_date"):
+        module.load_from_foundation_model(
+            path,
+            module.BinaryClassificationTask(),
+            target,
+            split={DataMode.PREDICT: TimeRange()},
+        )
 
 
 @pytest.mark.parametrize("row", LISTED["metrics"], ids=lambda row: row["name"])

@@ -31,6 +31,8 @@ def test_everything_survives_a_kill(tmp_path):
             local,
             "CREATE ROLE R",
             "GRANT ROLE R TO USER MONAD_PIPELINE",
+            "CREATE WAREHOUSE MONAD_WAREHOUSE",
+            "GRANT USAGE ON WAREHOUSE MONAD_WAREHOUSE TO ROLE R",
             "CREATE DATABASE D",
             "CREATE STAGE S",
             "CREATE TABLE T (A INT)",

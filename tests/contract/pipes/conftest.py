@@ -14,6 +14,7 @@ from monad_dagster.spcs.image_repository import ImageRepository
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.oci_image import ImageConfig, build_layout, files_below
 from monad_dagster.spcs.stage import StageClient
+from tests.support.faults import faults  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "container" / "scripts"
@@ -34,6 +35,7 @@ def resource_for(arguments) -> SnowflakeResource:
     direct = ("account", "user", "password", "role", "warehouse", "database", "schema")
     return SnowflakeResource(
         **{name: arguments[name] for name in direct},
+        network_timeout=5,  # an answer that a fault withholds is given up soon
         additional_snowflake_connection_args={name: arguments[name] for name in names},
     )
 
@@ -74,6 +76,12 @@ def services(session):
     return JobServices(session)
 
 
+def launched_by(services, run_id):
+    """Return the job services that a run submitted."""
+    found = services.list("MONAD_DB", "DATA_SCHEMA")
+    return [item for item in found if item.labels.get("run_id") == run_id]
+
+
 def build_client(arguments, **changes) -> PipesSPCSClient:
     """Build the client with short intervals."""
     settings = {
@@ -82,6 +90,7 @@ def build_client(arguments, **changes) -> PipesSPCSClient:
         "poll_interval_seconds": 0.3,
         "max_poll_interval_seconds": 1.0,
         "drain_timeout_seconds": 8.0,
+        "log_wait_seconds": 6.0,
         "observation_interval_seconds": 0.0,
         "retry_delay_seconds": 0.0,
     }
@@ -107,10 +116,10 @@ def instance():
         yield instance
 
 
-def toy_asset(*arguments, options=None):
+def toy_asset(*arguments, options=None, **attributes):
     """Build an asset that runs the toy job with *arguments*."""
 
-    @dg.asset(name="toy")
+    @dg.asset(name="toy", **attributes)
     def toy(context: dg.AssetExecutionContext, client: PipesSPCSClient):
         return client.run(
             context=context,

@@ -11,7 +11,7 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobOptions
 from monad_dagster.spcs.spec import SpecSettings, build_spec
 from monad_dagster.spcs.stage import StageClient
-from tests.contract.pipes.conftest import IMAGE, LAYOUT, toy_asset
+from tests.contract.pipes.conftest import IMAGE, LAYOUT, launched_by, toy_asset
 
 
 def materialize(asset, client, instance, **arguments):
@@ -171,12 +171,6 @@ def test_failures_of_the_platform_are_retried_within_a_bound(make_client, instan
     # The platform may be asked again by Dagster's run retries; only user code may not.
     tags = instance.get_run_by_id(result.run_id).tags
     assert "dagster/retry_on_asset_or_op_failure" not in tags
-
-
-def launched_by(services, run_id):
-    """Return the job services that a run submitted."""
-    found = services.list("MONAD_DB", "DATA_SCHEMA")
-    return [item.name for item in found if item.labels.get("run_id") == run_id]
 
 
 def test_a_specification_of_ones_own_runs_too(account, make_client, instance):

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from monad_dagster.spcs.job_service import JobServiceStatus
+from tests.contract.pipes.conftest import launched_by
 from tests.contract.pipes.toy_run import (
     CONNECTION_VARIABLE,
     EXECUTOR_VARIABLE,
@@ -58,12 +59,6 @@ def home(tmp_path, account, monkeypatch):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     return tmp_path / "home"
-
-
-def launched_by(services, run_id):
-    """Return the job services that a run submitted."""
-    found = services.list("MONAD_DB", "DATA_SCHEMA")
-    return [item for item in found if item.labels.get("run_id") == run_id]
 
 
 def wait_until(condition, seconds=30):

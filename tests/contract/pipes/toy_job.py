@@ -59,6 +59,9 @@ def main() -> None:
         for step in range(1, 4):
             job.progress(step=step, total=3, loss=1 / step)
             say(f"step {step} of instance {instance}")
+            if arguments.behavior == "chatty":
+                for number in range(400):
+                    say(f"detail {number} of step {step}")
             time.sleep(arguments.seconds / 3)
         if arguments.behavior == "raise":
             raise ValueError("column t_dat not found in transactions")

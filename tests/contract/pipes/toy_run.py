@@ -12,19 +12,31 @@ from tests.contract.pipes.conftest import build_client, toy_asset
 CONNECTION_VARIABLE = "TOY_CONNECTION"
 SECONDS_VARIABLE = "TOY_SECONDS"
 EXECUTOR_VARIABLE = "TOY_EXECUTOR"
+RETRIES_VARIABLE = "TOY_RETRIES"
 
 
 def toy_job():
-    """Build the job; the connection comes from a file, so that a child process can build it."""
+    """Return the asset job."""
+    return toy_definitions().resolve_job_def("toy_asset_job")
+
+
+def toy_definitions():
+    """Build the code; the connection comes from a file, so that a child process can build it."""
     arguments = json.loads(Path(os.environ[CONNECTION_VARIABLE]).read_text())
-    asset = toy_asset("--seconds", os.environ.get(SECONDS_VARIABLE, "0"))
+    retries = int(os.environ.get(RETRIES_VARIABLE, "0"))
+    asset = toy_asset(
+        *("--seconds", os.environ.get(SECONDS_VARIABLE, "0")),
+        retry_policy=dg.RetryPolicy(max_retries=retries) if retries else None,
+    )
     several = os.environ.get(EXECUTOR_VARIABLE) == "multiprocess"
     executor = dg.multiprocess_executor if several else dg.in_process_executor
     job = dg.define_asset_job("toy_asset_job", selection="toy", executor_def=executor)
-    definitions = dg.Definitions(
-        assets=[asset], jobs=[job], resources={"client": build_client(arguments)}
+    return dg.Definitions(
+        assets=[asset],
+        jobs=[job],
+        resources={"client": build_client(arguments)},
+        executor=executor,
     )
-    return definitions.resolve_job_def("toy_asset_job")
 
 
 def main() -> None:

@@ -54,11 +54,11 @@ def pipes_environment(monkeypatch, tmp_path):
 def read_messages(run_directory):
     """Read every message of the run directory, in order."""
     chunks = sorted((run_directory / "messages").glob("*.json"), key=lambda p: int(p.stem))
-    return [json.loads(line) for chunk in chunks for line in chunk.read_text().splitlines()]
+    return [json.loads(line) for chunk in chunks for line in chunk.read_text().splitlines() if line]
 
 
-def test_chunks_are_numbered_and_end_with_a_newline(job_support, tmp_path):
-    """Each flush writes one new file whose last line is complete."""
+def test_chunks_are_numbered_and_end_with_an_empty_line(job_support, tmp_path):
+    """Each flush writes one new file, and every shorter piece of it lacks the empty line."""
     writer = job_support.ChunkWriter(tmp_path / "messages")
     writer.write_message({"method": "a"})
     writer.flush()
@@ -66,7 +66,7 @@ def test_chunks_are_numbered_and_end_with_a_newline(job_support, tmp_path):
     writer.write_message({"method": "b"})
     writer.flush()
     texts = {p.name: p.read_text() for p in (tmp_path / "messages").iterdir()}
-    assert texts == {"1.json": '{"method": "a"}\n', "2.json": '{"method": "b"}\n'}
+    assert texts == {"1.json": '{"method": "a"}\n\n', "2.json": '{"method": "b"}\n\n'}
 
 
 def test_a_refused_write_is_tried_again_without_loss(job_support, tmp_path):
@@ -83,7 +83,7 @@ def test_a_refused_write_is_tried_again_without_loss(job_support, tmp_path):
     writer.write_message({"n": 1})
     writer.flush()
     assert waits == [1.0]
-    assert (directory / "1.json").read_text() == '{"n": 1}\n'
+    assert (directory / "1.json").read_text() == '{"n": 1}\n\n'
 
 
 def test_outside_dagster_a_run_only_writes_the_manifest(job_support, tmp_path, monkeypatch):
@@ -124,6 +124,48 @@ def test_the_session_reports_progress_and_materialization(job_support, tmp_path,
     assert reported["metadata"]["dagster/row_count"]["raw_value"] == 7
     manifest = json.loads((output / "lineage.json").read_text())
     assert manifest["inputs"] == {"image": "sha256:1"}
+
+
+def test_progress_carries_throughput_and_gpu_memory(job_support, tmp_path, pipes_environment):
+    """Steps per second are measured between reports; a script's own figure is kept."""
+    (tmp_path / "model.bin").write_bytes(b"abc")
+    with job_support.job_run(script="pretrain", output=tmp_path) as job:
+        job.progress(step=1, loss=0.6)
+        job.progress(step=10, loss=0.5)
+        job.progress(step=20, loss=0.4, steps_per_second=99.0)
+        job.finish()
+    values = [
+        m["params"]["payload"]["values"]
+        for m in read_messages(pipes_environment)
+        if m["method"] == "report_custom_message"
+    ]
+    assert "steps_per_second" not in values[0]
+    assert values[1]["steps_per_second"] > 0
+    assert values[2]["steps_per_second"] == 99.0
+
+
+class FakeCuda:
+    """The calls of torch.cuda that are made, on a machine with two devices."""
+
+    def __init__(self, used):
+        self.used = used
+
+    def is_initialized(self):
+        return self.used is not None
+
+    def device_count(self):
+        return len(self.used)
+
+    def max_memory_reserved(self, device):
+        return self.used[device] * 2**30
+
+
+@pytest.mark.parametrize(("used", "expected"), [(None, {}), ([1.5, 3.0], {"gpu_memory_gib": 3.0})])
+def test_gpu_memory_is_that_of_the_fullest_device(job_support, used, expected):
+    """A script without torch, or that never touched a GPU, reports none."""
+    torch = type("Torch", (), {"cuda": FakeCuda(used)})
+    assert job_support.gpu_memory(torch) == expected
+    assert job_support.gpu_memory(None) == {}
 
 
 def test_an_exception_closes_the_session_with_it(job_support, tmp_path, pipes_environment):

@@ -81,7 +81,7 @@ def test_the_staged_copy_reports_the_result(stage):
     assert done.returncode == 0, done.stderr
     assert f"dagster_pipes from {stage / 'scripts' / 'dagster_pipes.py'}" in done.stdout
     chunks = sorted((stage / "runs/job/messages").glob("*.json"), key=lambda p: int(p.stem))
-    messages = [json.loads(line) for c in chunks for line in c.read_text().splitlines()]
+    messages = [json.loads(line) for c in chunks for line in c.read_text().splitlines() if line]
     methods = [message["method"] for message in messages]
     assert (methods[0], methods[-1]) == ("opened", "closed")
     assert "report_asset_materialization" in methods

@@ -8,7 +8,7 @@ import pytest
 CONTAINER = Path(__file__).resolve().parents[3] / "container"
 DOCUMENTED = {
     "monad.ui": {"pretrain"},
-    "monad.config": {"OutputType", "TestingParams", "TrainingParams"},
+    "monad.config": {"DataLocation", "OutputType", "TestingParams", "TrainingParams"},
     "monad.ui.module": {
         "BinaryClassificationTask",
         "MulticlassClassificationTask",

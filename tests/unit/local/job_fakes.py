@@ -2,10 +2,19 @@
 
 import datetime as dt
 import json
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from monad_dagster.local.runners.base import ContainerExit, RunningContainer, RunRequest
+from monad_dagster.local.image_rootfs import Image
+from monad_dagster.local.runners.addresses import loopback_address
+from monad_dagster.local.runners.base import (
+    ContainerExit,
+    Runner,
+    Runners,
+    RunningContainer,
+    RunRequest,
+)
 
 
 class FakeClock:
@@ -61,8 +70,10 @@ class FakeContainer(RunningContainer):
         self.end(137, lost=True)
 
 
-class FakeRunner:
+class FakeRunner(Runner, Runners):
     """Starts nothing; remembers what was asked for."""
+
+    needs_unpacked_image = True
 
     def __init__(self) -> None:
         self.requests: list[RunRequest] = []
@@ -70,6 +81,21 @@ class FakeRunner:
 
     def describe(self) -> str:
         return "a fake"
+
+    def facts(self) -> dict[str, object]:
+        return {"setting": "fake"}
+
+    def choose(self, images: Iterable[Image]) -> "FakeRunner":
+        return self
+
+    def account_host(self, host: str) -> str:
+        return host
+
+    def new_address(self, taken: Collection[str]) -> str:
+        return loopback_address("fake", taken)
+
+    def end_instance(self, instance_dir: Path) -> None:
+        (instance_dir / "given-back").touch()
 
     def start(self, request: RunRequest) -> FakeContainer:
         self.requests.append(request)

@@ -7,7 +7,10 @@ import tarfile
 
 import pytest
 
+from monad_dagster.assets.image_build import HOST_PYTHON_LABEL
 from monad_dagster.local.image_rootfs import (
+    HOST_PYTHON,
+    RUNTIME_LABEL,
     ImageCache,
     ImageRootfsError,
     unpack_layer,
@@ -107,12 +110,14 @@ def _push(store, repository, content):
     return digest
 
 
-def _push_image(store, architecture="amd64", tag="latest"):
-    blob = layer(("opt/app/run.py", b"print(1)")).getvalue()
+def _push_image(store, architecture="amd64", tag="latest", files=None, config=None):
+    files = files or {"opt/app/run.py": "print(1)"}
+    blob = layer(*((name, text.encode()) for name, text in files.items())).getvalue()
+    settings = {"Env": ["A=b=c"], "Cmd": ["x"]} if config is None else config
     config = {
         "architecture": architecture,
         "os": "linux",
-        "config": {"Env": ["A=b=c"], "Cmd": ["x"]},
+        "config": settings,
     }
     manifest = {
         "schemaVersion": 2,
@@ -187,3 +192,33 @@ def test_image_name_is_confined(tmp_path, image):
     """An image name cannot become another path."""
     with pytest.raises(ImageStoreError):
         ImageStore(tmp_path).get_manifest("r1", image, "latest")
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "files_only"),
+    [
+        ({"opt/app/run.py": "print(1)"}, {"Entrypoint": ["python"]}, True),
+        ({"bin/sh": "x"}, {}, False),
+        ({"./usr/bin/env": "x"}, {"Cmd": ["python"]}, False),
+        ({"app": "x"}, {"Entrypoint": ["/app"]}, False),
+        (
+            {"bin/sh": "x"},
+            {"Labels": {"dev.monad-dagster.runtime": "host-python"}},
+            True,
+        ),
+    ],
+)
+def test_files_only_images_are_told_from_those_that_run_by_themselves(
+    tmp_path, files, config, files_only
+):
+    """An image needs the host's Python when it says so or brings nothing that could run."""
+    store = ImageStore(tmp_path)
+    digest = _push_image(store, files=files, config=config)
+    image = ImageCache(store, tmp_path / "images").get("r1", "monad", digest, unpack=False)
+    assert image.needs_host_python is files_only
+    assert not image.root.exists()
+
+
+def test_label_of_our_own_builder_is_the_one_that_is_looked_for():
+    """The builder and the account share no code, and agree."""
+    assert HOST_PYTHON_LABEL == {RUNTIME_LABEL: HOST_PYTHON}

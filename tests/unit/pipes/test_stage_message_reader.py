@@ -66,7 +66,7 @@ def open_reader(mount, handler):
 
 def lines(*messages):
     """Write messages as our writer does."""
-    return "".join(f"{json.dumps(message)}\n" for message in messages)
+    return "".join(f"{json.dumps(message)}\n" for message in messages) + "\n"
 
 
 def message(number):
@@ -126,10 +126,10 @@ def test_all_pending_chunks_cost_one_list_and_one_get():
 
 
 def test_a_chunk_that_is_still_being_written_is_left_alone():
-    """Without its last newline a chunk is not taken; with it, it is taken whole."""
+    """Without its last, empty line a chunk is not taken; with it, it is taken whole."""
     mount, handler = Mount(), Handler()
     reader, _ = open_reader(mount, handler)
-    mount.files["1.json"] = lines(message(1)).rstrip("\n")
+    mount.files["1.json"] = lines(message(1)).removesuffix("\n")
     assert reader.poll() == 0
     mount.files["1.json"] = lines(message(1), message(2))
     assert reader.poll() == 1
@@ -165,3 +165,38 @@ def test_one_bad_message_is_a_problem_and_hides_no_other():
     reader.poll()
     assert reader.problems == ["message 'refuse' was refused: no such method"]
     assert len(handler.messages) == 2
+
+
+def test_an_empty_chunk_is_waited_for_however_long_it_stays_empty():
+    """A writer that was halted after creating the file loses nothing."""
+    mount, handler = Mount(), Handler()
+    reader, _ = open_reader(mount, handler)
+    mount.files["1.json"] = ""
+    assert [reader.poll() for _ in range(3)] == [0, 0, 0]
+    assert reader.held_back == "chunk 1.json is not complete (0 bytes)"
+    mount.files["1.json"] = lines(message(1))
+    assert reader.poll() == 1
+    assert reader.held_back == ""
+
+
+def test_a_chunk_that_grows_after_it_was_read_is_a_problem():
+    """Without the end mark a chunk is taken on trust; one that changes afterwards is reported."""
+    mount, handler = Mount(), Handler()
+    reader, _ = open_reader(mount, handler)
+    mount.files["1.json"] = json.dumps(message(1))
+    assert [reader.poll(), reader.poll()] == [0, 1]
+    mount.files["1.json"] += f"\n{json.dumps(message(2))}"
+    mount.files["2.json"] = lines(CLOSED)
+    reader.poll()
+    assert reader.closed
+    assert reader.problems == ["chunk 1.json grew after it had been read"]
+
+
+def test_what_is_not_a_message_is_a_problem_and_no_crash():
+    """Other JSON, bytes that are no text, and file names of nobody's stop nothing."""
+    mount, handler = Mount(), Handler()
+    reader, _ = open_reader(mount, handler)
+    mount.files = {"1.json": "5\n\n", "2.json": lines(CLOSED), "01.json": "x", "\u00b2.json": "x"}
+    assert reader.poll() == 2
+    assert reader.closed
+    assert reader.problems == ["'5' is not a message"]

@@ -10,7 +10,7 @@ from monad_dagster.errors import (
     SnowflakeError,
 )
 from monad_dagster.spcs import sql
-from monad_dagster.spcs.connection import Session
+from monad_dagster.spcs.connection import Session, translate_error
 from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.job_service import (
     TERMINAL,
@@ -118,6 +118,48 @@ def test_a_name_that_is_held_by_the_same_specification_is_adopted():
     assert submission.adopted
 
 
+def test_our_own_statement_whose_answer_was_lost_is_a_submission():
+    """The same run finds its job service under the name: nothing was there before the call."""
+    options = JobOptions(compute_pool="P", labels={"run_id": "r"})
+
+    def answer(text):
+        if text.startswith("EXECUTE"):
+            return lost_answer()
+        if "GET_JOB_HISTORY" in text:
+            return [{"query_id": "q-1"}]
+        return described(options.comment(SPEC)) if text.startswith("DESCRIBE") else []
+
+    session, _ = scripted_session(answer)
+    submission = JobServices(session).submit(NAME, SPEC, options)
+    assert (submission.query_id, submission.adopted) == ("q-1", False)
+
+
+@pytest.mark.parametrize(("deleted", "accepted"), [(None, True), ("2026-11-23", False)])
+def test_a_lost_answer_is_resolved_by_query_id_in_the_history(deleted, accepted):
+    """A job service that cannot be described yet is found by the statement that created it."""
+    error = lost_answer()
+    error.sfqid = "q-lost"
+    asked = []
+
+    def answer(text):
+        if text.startswith("EXECUTE"):
+            return error
+        if "GET_JOB_HISTORY" in text:
+            asked.append(text)
+            return [{"query_id": "q-lost", "deleted_time": deleted}]
+        return refused(2003)
+
+    session, _ = scripted_session(answer)
+    if accepted:
+        submission = JobServices(session).submit(NAME, SPEC, OPTIONS)
+        assert (submission.query_id, submission.adopted) == ("q-lost", False)
+    else:
+        with pytest.raises(ConnectionFailedError):
+            JobServices(session).submit(NAME, SPEC, OPTIONS)
+    assert "query_id = 'q-lost'" in asked[0]
+    assert "name = 'J'" in asked[0] or f"name = '{NAME.name}'" in asked[0]
+
+
 def test_a_name_that_is_held_by_another_specification_is_an_error():
     """The error names both hashes and how to go on."""
     other = json.dumps({"monad_dagster": {"spec_sha256": "abc"}})
@@ -158,3 +200,21 @@ def test_history_rows_hold_container_states():
     }
     states = containers_from_history({"instance_statuses": json.dumps(document)})
     assert states == [ContainerState("main", 0, "FAILED", last_exit_code=3)]
+
+
+def test_every_statement_has_a_time_limit_when_the_session_has_one():
+    """The connector repeats a request whose answer is lost for ever, unless it is told a limit."""
+    connection = ScriptedConnection(lambda _: [])
+    session = Session(lambda: connection, statement_seconds=7, query_tag={"app": "test"})
+    session.execute(sql.current_session())
+    session.close()
+    assert connection.timeouts == [7, 7]
+
+
+def test_a_statement_that_ran_out_of_time_is_a_lost_answer():
+    """The connector's cancellation says so in words; whether it was executed is not known."""
+    text = "SQL execution was cancelled by the client due to a timeout."
+    error = translate_error(refused(604, text), sql.current_session())
+    assert isinstance(error, ConnectionFailedError)
+    by_hand = translate_error(refused(604, "SQL execution canceled"), sql.current_session())
+    assert not isinstance(by_hand, ConnectionFailedError)

@@ -29,6 +29,7 @@ from monad.config.schema import (
     JoinedDataSource,
     MemoryConstrainingParams,
     QueryOptimization,
+    SharedEntity,
     Split,
     SqlLambda,
 )
@@ -49,10 +50,14 @@ _BLOCKS = (
     "calibration_params",
 )
 _NO_EFFECT = {
-    "data_params": ("features_path",),
     "data_loader_params": ("num_workers", "pin_memory"),
-    "data_sources[]": ("shared_entities",),
 }
+_DISJOINT = (
+    ("training_end_date", "validation_start_date"),
+    ("training_end_date", "test_start_date"),
+    ("validation_end_date", "test_start_date"),
+    ("training_and_validation_end", "test_start_date"),
+)
 _DATES = (
     "data_start_date",
     "training_end_date",
@@ -155,7 +160,7 @@ def _source(raw: Any, path: str) -> DataSource:
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataSource)]
     kind = _require(values, "type", path, known)
-    name = _require(values, "name", path, known)
+    _require(values, "name", path, known)
     if kind not in (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE):
         kinds = (EVENT, ENTITY_ATTRIBUTE, ATTRIBUTE)
         raise ConfigError(problem(f"{path}.type is `{kind}`", do=nearest(str(kind), kinds)))
@@ -163,7 +168,7 @@ def _source(raw: Any, path: str) -> DataSource:
         _require(values, "main_entity_column", path, known)
     made = dict(values)
     made["data_location"] = _location(_require(values, "data_location", path, known), path)
-    if kind == EVENT:
+    if kind == EVENT or values.get("date_column") is not None:
         date = _mapping(_require(values, "date_column", path, known), f"{path}.date_column")
         _require(date, "name", f"{path}.date_column", ("name", "format"))
         made["date_column"] = _build(DateColumn, date, f"{path}.date_column")
@@ -193,8 +198,10 @@ def _source(raw: Any, path: str) -> DataSource:
                 )
             )
     made["column_type_overrides"] = overrides
-    if values.get("shared_entities"):
-        logger.warning("%s (%s): shared_entities has no effect in this engine", path, name)
+    made["shared_entities"] = [
+        SharedEntity(**_pairs(item, ("name", "columns"), f"{path}.shared_entities[{i}]"))
+        for i, item in enumerate(values.get("shared_entities") or [])
+    ]
     return _build(DataSource, made, path)
 
 
@@ -239,10 +246,15 @@ def _data_params(raw: Any, path: str) -> DataParams:
     known = [f.name for f in dataclasses.fields(DataParams)]
     _require(values, "data_start_date", path, known)
     if values.get("features_path"):
-        logger.warning("%s.features_path is accepted but has no effect in this engine", path)
+        text = str(values["features_path"])
+        values["features_path"] = environment.substitute(text, f"{path}.features_path")
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
-    check_split(values["split"], f"{path}.split")
+    check_split(split, f"{path}.split")
+    if split and values.get("validation_start_date") is not None:
+        logger.warning(
+            "%s.split has no effect on scenarios: validation_start_date splits them by time", path
+        )
     stamps = {}
     for key in _DATES:
         if values.get(key) is not None:
@@ -254,5 +266,15 @@ def _data_params(raw: Any, path: str) -> DataParams:
         if a > b:
             raise ConfigError(
                 problem(f"{path}: {right} lies before {left}", f"{values[right]} < {values[left]}")
+            )
+    for left, right in _DISJOINT:
+        if left in stamps and right in stamps and stamps[left] >= stamps[right]:
+            raise ConfigError(
+                problem(
+                    f"{path}: {left} and {right} overlap",
+                    f"{values[left]} is the last day of one range and not before {values[right]},"
+                    " the first of the next: labels of that day would be in both",
+                    f"Set {left} to the day before {right}",
+                )
             )
     return _build(DataParams, values, path)

@@ -15,6 +15,8 @@ from monad.config.schema import DataLocation
 from monad.config.support import check_remote_location, check_strategy, warn_no_effect
 from monad.errors import ConfigError, nearest, problem
 
+_PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
+
 
 class OutputType(StrEnum):
     """What predictions hold: decoded values (probabilities, amounts, item ids) or raw scores."""
@@ -40,11 +42,21 @@ class EarlyStopping:
 
 @dataclass
 class MetricParams:
-    """A metric to compute by its alias, with keyword arguments of its own."""
+    """A metric of `monad.evaluation.catalogue`, with keyword arguments of its own.
+
+    Attributes:
+        alias: What it is called in logs and results.
+        metric_name: The metric, when it is not called by its alias.
+    """
 
     alias: str
     metric_name: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The metric's own name."""
+        return self.metric_name or self.alias
 
 
 @dataclass
@@ -135,8 +147,8 @@ class TrainingParams(_RemembersGiven):
         if isinstance(self.metric_monitoring_mode, str):
             self.metric_monitoring_mode = MetricMonitoringMode(self.metric_monitoring_mode)
         check_strategy(self.strategy)
-        for name in ("metrics", "top_k", "predictions_threshold"):
-            if getattr(self, name):
+        for name in ("top_k", "predictions_threshold"):
+            if getattr(self, name) is not None:
                 warn_no_effect(f"TrainingParams.{name}", "give it in TestingParams")
 
     def plain(self) -> dict[str, Any]:
@@ -177,15 +189,23 @@ class TestingParams(_RemembersGiven):
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
         check_strategy(self.strategy)
+        if isinstance(self.remote_save_location, Mapping):
+            self.remote_save_location = DataLocation(**self.remote_save_location)
         check_remote_location(self.remote_save_location)
         self.output_type = OutputType(self.output_type)
-        for name, default in (("precision", 32), ("devices", 1), ("strategy", None)):
-            if getattr(self, name) != default:
-                warn_no_effect(f"TestingParams.{name}", "one device and 32 bits are used")
+        if str(self.precision) not in _PRECISIONS:
+            raise ConfigError(
+                problem(
+                    f"TestingParams.precision is `{self.precision}`",
+                    do=nearest(str(self.precision), _PRECISIONS),
+                )
+            )
+        if self.strategy is not None:
+            warn_no_effect("TestingParams.strategy", "one device is used")
+        if not isinstance(self.devices, list) and self.devices not in (1, "auto"):
+            warn_no_effect("TestingParams.devices", "one device is used; [2] names the third")
         if self.callbacks:
             warn_no_effect("TestingParams.callbacks")
-        if any(isinstance(metric, MetricParams) for metric in self.metrics):
-            warn_no_effect("MetricParams", "the task's metrics are always computed")
         if self.local_save_location is not None:
             self.local_save_location = Path(self.local_save_location)
             if self.local_save_location.suffix != ".tsv":

@@ -10,7 +10,15 @@ from typing import Any
 EVENT = "event"
 ENTITY_ATTRIBUTE = "main_entity_attribute"
 ATTRIBUTE = "attribute"
-COLUMN_TYPES = ("decimal", "categorical", "categorical_compressed", "text", "time_series")
+COLUMN_TYPES = (
+    "decimal",
+    "categorical",
+    "categorical_compressed",
+    "text",
+    "time_series",
+    "embedding",
+    "date",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,14 @@ class SqlLambda:
 
 
 @dataclass(frozen=True)
+class SharedEntity:
+    """Columns, of this source and others that use the name, that hold the same kind of thing."""
+
+    name: str
+    columns: list[str]
+
+
+@dataclass(frozen=True)
 class DataSource:
     """One table of `data_sources`."""
 
@@ -61,7 +77,7 @@ class DataSource:
     joined_data_sources: list[JoinedDataSource] = field(default_factory=list)
     sql_lambdas: list[SqlLambda] = field(default_factory=list)
     where_condition: str | None = None
-    shared_entities: list[dict[str, Any]] = field(default_factory=list)
+    shared_entities: list[SharedEntity] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def check_strategy(strategy: Any) -> None:
 
 
 def check_remote_location(location: Any) -> None:
-    """Refuse a remote location of predictions: no kind of table is written yet."""
+    """Refuse a remote location of predictions that is not a Snowflake table."""
     if location is None:
         return
     kind = str(getattr(location, "database_type", location))
@@ -54,10 +54,12 @@ def check_remote_location(location: Any) -> None:
                 LOOK,
             )
         )
+    if kind == "snowflake":
+        return
     raise not_built(
         f"remote_save_location to a {kind} table is not built in this engine",
         f"table {getattr(location, 'table_name', None)}",
-        "Use local_save_location, and load the .tsv file with COPY INTO or your pipeline",
+        "Use a Snowflake table, or local_save_location and load the .tsv file yourself",
     )
 
 
@@ -77,15 +79,23 @@ def check_column_type(wanted: Any, path: str) -> None:
         raise not_built(
             f"{path} is `image`, which is not built in this engine",
             "no image encoder is part of it, and nothing is downloaded at run time",
-            "Embed the images upstream and add the numbers as decimal columns",
+            "Embed the images upstream, add the vectors as a column, and override it as `embedding`",
         )
 
 
-def check_split(split: Any, path: str) -> None:
-    """Refuse an entity split given by a query."""
-    if split.query is not None:
-        raise not_built(
-            f"{path}.query is not built in this engine",
-            "entities are held out by percentage or by a file of ids",
-            "Run the query yourself and give its ids as split.file",
+def check_split(given: Any, path: str) -> None:
+    """Refuse a split given in two ways, or by a percentage that leaves nobody to train on."""
+    ways = [key for key in ("percentage", "query", "file") if given.get(key) is not None]
+    if len(ways) > 1:
+        raise ConfigError(
+            problem(
+                f"{path}: {' and '.join(ways)} are mutually exclusive",
+                "entities are held out in one way",
+                f"Keep one of {', '.join(ways)}",
+            )
+        )
+    share = given.get("percentage")
+    if share is not None and not (isinstance(share, (int, float)) and 0 <= share < 100):
+        raise ConfigError(
+            problem(f"{path}.percentage is {share!r}", do="Give a number from 0 to below 100")
         )

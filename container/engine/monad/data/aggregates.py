@@ -44,6 +44,7 @@ def choose_aggregates(store: Store, end: int | None = None) -> list[TableAggrega
         own = [c for c in table.columns if c.modelled]
         numbers = [c.name for c in own if c.kind == NUMBER][:_MOST_NUMBERS]
         categories = [c for c in own if c.kind == CATEGORY and c.dictionary is not None]
+        categories = [c for c in categories if c.override not in ("text", "embedding")]
         categories.sort(key=lambda c: -len(c.dictionary))  # type: ignore[arg-type]
         rows = slice(None) if end is None else np.flatnonzero(np.asarray(table.times) <= end)
         made.append(

@@ -10,8 +10,9 @@ import torch
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.aggregates import AggregateReader, squash
-from monad.data.representation import ABSENT, Field, Representation
-from monad.data.store import CATEGORY, Store
+from monad.data.dense import DenseColumn, add_parts
+from monad.data.representation import ABSENT, TEXT, VECTOR, Field, Representation
+from monad.data.store import CATEGORY, NUMBER, Store
 
 FUTURE_DAYS = (1, 7, 30)
 BAG_DECAY_DAYS = (0.0, 90.0, 14.0)  # 0: no decay
@@ -50,7 +51,12 @@ class RowReader:
             if field.kind == CATEGORY:
                 self._lookups[position] = field.lookup(column.distinct)
         self.categories = [i for i, f in enumerate(representation.fields) if f.kind == CATEGORY]
-        self.numbers = [i for i, f in enumerate(representation.fields) if f.kind != CATEGORY]
+        self.numbers = [i for i, f in enumerate(representation.fields) if f.kind == NUMBER]
+        self.dense = [
+            (field, DenseColumn(field, column))
+            for field, column in zip(representation.fields, self._columns, strict=True)
+            if field.kind in (TEXT, VECTOR)
+        ]
         found = [representation.fields[i] for i in self.categories]
         self.sketched = sketched_fields(found, sketch_fields)
         self._read_attributes()
@@ -58,9 +64,12 @@ class RowReader:
     def _read_attributes(self) -> None:
         by_name = {source.name: source for source in self.store.attributes}
         categories, numbers = [], []
+        self.attribute_dense: list[DenseColumn] = []
         for field in self.representation.attributes:
             column = next(c for c in by_name[field.owner].columns if c.name == field.column)
-            if field.kind == CATEGORY:
+            if field.kind in (TEXT, VECTOR):
+                self.attribute_dense.append(DenseColumn(field, column))
+            elif field.kind == CATEGORY:
                 categories.append(field.lookup(column.distinct)[column.raw(slice(None))])
             else:
                 numbers.append(squash(column.raw(slice(None)).astype(np.float64)))
@@ -100,6 +109,19 @@ class RowReader:
         made[mask] = squash(self._columns[index].raw(rows).astype(np.float64))
         return made
 
+    def _dense(
+        self,
+        field: Field,
+        column: DenseColumn,
+        flat: np.ndarray,
+        keep: np.ndarray,
+        shape: tuple[int, int],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mask, rows = self.store.stream.rows_of(self.table_index[field.owner], flat)
+        codes = np.full(len(flat), -1, dtype=np.int64)
+        codes[mask] = column.column.raw(rows)
+        return column.part(np.where(keep, codes, -1).reshape(shape))
+
     def read(
         self,
         entities: np.ndarray,
@@ -122,6 +144,8 @@ class RowReader:
         batch["aggregates"] = torch.from_numpy(aggregates)
         batch["attribute_codes"] = torch.from_numpy(self.attribute_codes[entities])
         batch["attribute_numbers"] = torch.from_numpy(self.attribute_numbers[entities])
+        parts = [column.part(column.column.raw(entities)) for column in self.attribute_dense]
+        add_parts(batch, "attribute_dense", parts)
         return batch
 
     def sequences(self, begin: np.ndarray, end: np.ndarray) -> Batch:
@@ -146,6 +170,7 @@ class RowReader:
         stacked = np.stack(numbers, 2) if numbers else np.zeros((*shape, 0), np.float32)
         batch["numbers"] = torch.from_numpy(stacked.astype(np.float32))
         self._times(batch, flat, shape, valid)
+        add_parts(batch, "dense", [self._dense(*d, flat, keep, shape) for d in self.dense])
         return batch
 
     def _times(

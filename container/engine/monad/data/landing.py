@@ -44,6 +44,7 @@ class Landed:
         table: Name of its table there.
         columns: Its columns beside `__entity` and `__time`, with their normalised type.
         stable_order: True when the row order of the source is meaningful.
+        latest: Latest time of each date column of an attribute source that has no date_column.
     """
 
     source: DataSource
@@ -52,6 +53,12 @@ class Landed:
     rows: int
     stable_order: bool
     facts: dict[str, Any]
+    latest: dict[str, int | None] = dataclasses.field(default_factory=dict)
+
+    @property
+    def dated(self) -> bool:
+        """Whether an attribute source says since when its rows hold."""
+        return self.source.type != EVENT and self.source.date_column is not None
 
 
 def quoted(name: str) -> str:
@@ -65,13 +72,18 @@ def land(
     table: str,
     needed: list[str],
     start: int,
+    end: int | None = None,
 ) -> Landed:
-    """Read *source* into *table*; *needed* names columns that must be kept for joins."""
+    """Read *source* into *table*; *needed* names columns that must be kept for joins.
+
+    Rows of an attribute source with a date_column are read only when they hold by *end*.
+    """
     kind = source.data_location.database_type
+    bounds = _filters(source, start, end)
     if kind == "parquet":
-        return _land_parquet(connection, source, table, needed, start)
+        return _land_parquet(connection, source, table, needed, bounds)
     if kind == "snowflake":
-        return _land_snowflake(connection, source, table, needed, start)
+        return _land_snowflake(connection, source, table, needed, bounds)
     known = (*READ_DATABASES, *OTHER_DATABASES)
     raise ConfigError(
         problem(
@@ -99,10 +111,21 @@ def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) ->
     """Apply allowed_columns and disallowed_columns; join keys always stay."""
     for name in source.allowed_columns or source.disallowed_columns or []:
         resolve(source, name, columns, "allowed_columns or disallowed_columns")
+    _check_named(source, columns)
     allowed = {name.lower() for name in source.allowed_columns or columns}
     denied = {name.lower() for name in source.disallowed_columns or []}
     kept = {name.lower() for name in needed}
     return [n for n in columns if n.lower() in kept or (n.lower() in allowed - denied)]
+
+
+def _check_named(source: DataSource, columns: list[str]) -> None:
+    """Check that the columns of overrides and shared entities exist; computed columns do."""
+    known = [*columns, *(item.alias for item in source.sql_lambdas)]
+    for name in source.column_type_overrides:
+        resolve(source, name, known, "column_type_overrides")
+    for shared in source.shared_entities:
+        for name in shared.columns:
+            resolve(source, name, known, f"shared_entities `{shared.name}`")
 
 
 def _normalised(name: str, kind: str) -> tuple[str, str] | None:
@@ -125,11 +148,11 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     if base.startswith("TIMESTAMP") or base == "DATE":
         value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
     elif base == "VARCHAR":
-        value = (
-            f"coalesce(try_strptime({column}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
-            if pattern
-            else f"TRY_CAST({column} AS TIMESTAMP)"
-        )
+        # With a zone in the text the instant is meant; without one the session's zone, UTC, holds.
+        text = f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
+        if pattern:
+            text = f"coalesce(epoch(try_strptime({column}, '{pattern}')), {text})"
+        return f"CAST(ceil({text}) AS BIGINT)"
     elif pattern:
         value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
     else:
@@ -144,18 +167,25 @@ def _select(
     """Return SELECT expressions and the normalised columns of *kept*."""
     names = list(types)
     expressions, columns, reserved = [], {}, set()
+    overrides = {key.lower(): kind for key, kind in source.column_type_overrides.items()}
     if source.main_entity_column:
         entity = resolve(source, source.main_entity_column, names, "main_entity_column")
         expressions.append(f"CAST({quoted(entity)} AS VARCHAR) AS __entity")
         reserved.add(entity)
-    if source.type == EVENT and source.date_column:
+    if source.date_column:
         date = resolve(source, source.date_column.name, names, "date_column.name")
         expressions.append(f"{_time_sql(source, date, types[date])} AS __time")
         reserved.add(date)
     for name in kept:
         if name in reserved and name.lower() not in {n.lower() for n in needed}:
             continue
+        override = overrides.get(name.lower())
         made = _normalised(name, types[name])
+        if override == "date":
+            expressions += _calendar(source, types, name, columns)
+            continue
+        if override == "embedding":
+            made = f"CAST({quoted(name)} AS VARCHAR)", TEXT
         if made is None:
             logger.info(
                 "Column %s.%s of type %s is not a model input", source.name, name, types[name]
@@ -168,6 +198,27 @@ def _select(
             expressions.append(f"({item.expression}) AS {quoted(item.alias)}")
             columns[item.alias] = ""  # the type is read from the landed table
     return expressions, columns
+
+
+def _calendar(
+    source: DataSource, types: dict[str, str], name: str, columns: dict[str, str]
+) -> list[str]:
+    """Return the columns derived from a date: calendar parts, and its distance to the event."""
+    base = types[name].split("(", maxsplit=1)[0].strip().upper()
+    value = quoted(name)
+    if not (base == "DATE" or base.startswith("TIMESTAMP")):
+        value = f"TRY_CAST(CAST({value} AS VARCHAR) AS TIMESTAMP)"
+    value = f"CAST({value} AS TIMESTAMP)"
+    derived = {"year": f"year({value})", "month": f"month({value})", "weekday": f"isodow({value})"}
+    if source.type == EVENT and source.date_column:
+        date = resolve(source, source.date_column.name, list(types), "date_column.name")
+        seconds = f"{_time_sql(source, date, types[date])} - epoch({value})"
+        derived["days_before"] = f"CAST(floor(({seconds}) / 86400) AS BIGINT)"
+    made = []
+    for part, expression in derived.items():
+        columns[f"{name}.{part}"] = INTEGER
+        made.append(f"CAST({expression} AS BIGINT) AS {quoted(f'{name}.{part}')}")
+    return made
 
 
 def _finish(
@@ -212,10 +263,12 @@ def _finish(
     return Landed(source, table, columns, rows, stable_order, facts)
 
 
-def _filters(source: DataSource, start: int) -> str:
+def _filters(source: DataSource, start: int, end: int | None) -> str:
     tests = ["__entity IS NOT NULL"] if source.main_entity_column else []
     if source.type == EVENT:
         tests.append(f"__time >= {start}")
+    elif source.date_column:
+        tests.append("__time IS NOT NULL" if end is None else f"__time <= {end}")
     return " WHERE " + " AND ".join(tests) if tests else ""
 
 
@@ -234,13 +287,8 @@ def _fix_lambda_types(
         columns[name] = made[1]
 
 
-def _land_parquet(
-    connection: duckdb.DuckDBPyConnection,
-    source: DataSource,
-    table: str,
-    needed: list[str],
-    start: int,
-) -> Landed:
+def parquet_relation(source: DataSource) -> str:
+    """Return the SQL that reads a Parquet source: a file, a directory or a pattern."""
     params = source.data_location.connection_params
     if not params.get("path"):
         raise ConfigError(
@@ -250,9 +298,21 @@ def _land_parquet(
     path = Path(text)
     if path.is_dir():
         text = str(path / "**" / "*.parquet")
+    return f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
+
+
+def _land_parquet(
+    connection: duckdb.DuckDBPyConnection,
+    source: DataSource,
+    table: str,
+    needed: list[str],
+    bounds: str,
+) -> Landed:
+    params = source.data_location.connection_params
+    relation = parquet_relation(source)
+    text = relation.removeprefix("read_parquet('").removesuffix("')")
     for key, value in (params.get("config_overrides") or {}).items():
         connection.execute(f"SET {key} = '{value}'")
-    relation = f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
     try:
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error as error:
@@ -271,7 +331,7 @@ def _land_parquet(
         seen = connection.execute(f"SELECT count(*) FROM {relation}{where}").fetchall()[0][0]
         connection.execute(
             f"CREATE TABLE {table} AS SELECT * FROM (SELECT {', '.join(expressions)}"
-            f" FROM {relation}{where}){_filters(source, start)}"
+            f" FROM {relation}{where}){bounds}"
         ).fetchall()
     except duckdb.Error as error:
         raise DataError(
@@ -284,7 +344,23 @@ def _land_parquet(
         ) from error
     _fix_lambda_types(connection, table, columns)
     facts = {"name": text, "last_altered": None}
-    return _finish(connection, source, table, columns, seen, True, facts)
+    made = _finish(connection, source, table, columns, seen, True, facts)
+    made.latest = _latest_dates(connection, source, types, f"{relation}{where}")
+    return made
+
+
+def _latest_dates(
+    connection: duckdb.DuckDBPyConnection, source: DataSource, types: dict[str, str], table: str
+) -> dict[str, int | None]:
+    """Return the latest time of each date column of an attribute source without a date_column."""
+    if source.type == EVENT or source.date_column is not None:
+        return {}
+    dates = [n for n, kind in types.items() if kind.startswith(("DATE", "TIMESTAMP"))]
+    if not dates:
+        return {}
+    parts = ", ".join(f"epoch(CAST(max({quoted(name)}) AS TIMESTAMP))" for name in dates)
+    row = connection.execute(f"SELECT {parts} FROM {table}").fetchall()[0]
+    return {n: None if x is None else int(x) for n, x in zip(dates, row, strict=True)}
 
 
 def _land_snowflake(
@@ -292,7 +368,7 @@ def _land_snowflake(
     source: DataSource,
     table: str,
     needed: list[str],
-    start: int,
+    bounds: str,
 ) -> Landed:
     with snowflake.SnowflakeTable(source) as remote:
         names = remote.column_names()
@@ -304,6 +380,7 @@ def _land_snowflake(
         wanted = chosen_columns(source, names, [*needed, *reserved])
         kept = chosen_columns(source, names, needed) + [x.alias for x in source.sql_lambdas]
         columns: dict[str, str] = {}
+        dates: dict[str, int | None] = {}
         seen = 0
         for batch in remote.batches(wanted):
             connection.register("__batch", batch)
@@ -318,8 +395,13 @@ def _land_snowflake(
                 connection.execute(empty).fetchall()
             # DuckDB 2 keeps a result open until it is fetched, and allows nothing else meanwhile.
             connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){_filters(source, start)}"
+                f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){bounds}"
             ).fetchall()
+            if source.type != EVENT and source.date_column is None:
+                for name, latest in _latest_dates(connection, source, types, "__batch").items():
+                    dates[name] = max(latest or 0, dates.get(name) or 0)
             connection.unregister("__batch")
             seen += batch.num_rows
-        return _finish(connection, source, table, columns, seen, False, remote.facts())
+        made = _finish(connection, source, table, columns, seen, False, remote.facts())
+        made.latest = dates
+        return made

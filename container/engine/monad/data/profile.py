@@ -14,11 +14,11 @@ import duckdb
 from monad.config.schema import EVENT, DataSource
 from monad.data.landing import INTEGER, REAL, TEXT, Landed, quoted
 from monad.data.store import CATEGORY, NUMBER
-from monad.errors import NotBuiltError, problem
 
 logger = logging.getLogger("monad.fit")
 
 LOW_CARDINALITY = 32
+DENSE = ("text", "embedding")
 _IDENTIFIER = re.compile(r"(^id$|_id$|id$|code$|_no$|number$|sku|key$|_nr$|postal)", re.IGNORECASE)
 
 
@@ -67,15 +67,7 @@ def plan_columns(
 def _plan(
     source: DataSource, name: str, sql_type: str, distinct: int, filled: int, wanted: str | None
 ) -> ColumnPlan:
-    if wanted in ("text", "time_series"):
-        if wanted == "text":
-            raise NotBuiltError(
-                problem(
-                    f"column_type_overrides.{name} of {source.name} is `text`",
-                    "text columns are not built yet",
-                    "Use categorical_compressed, or leave the override out",
-                )
-            )
+    if wanted == "time_series":
         logger.warning("Column %s.%s: time_series is modelled as decimal", source.name, name)
         wanted = "decimal"
     if wanted is None:
@@ -102,11 +94,16 @@ def _infer(name: str, sql_type: str, distinct: int) -> str:
     return "categorical_compressed"
 
 
+def _is_vocabulary(plan: ColumnPlan) -> bool:
+    """Tell whether a plan is of a modelled category; text and embeddings are none."""
+    return plan.modelled and plan.kind == CATEGORY and plan.override not in DENSE
+
+
 def _leave_out_identifiers(
     connection: duckdb.DuckDBPyConnection, landed: Landed, plans: list[ColumnPlan], where: str
 ) -> None:
     """Mark columns whose every value belongs to one entity, such as order numbers."""
-    asked = [p for p in plans if p.modelled and p.kind == CATEGORY and p.distinct > 1000]
+    asked = [p for p in plans if _is_vocabulary(p) and p.distinct > 1000]
     if not asked:
         return
     parts = ", ".join(
@@ -124,7 +121,7 @@ def _leave_out_bijections(
     connection: duckdb.DuckDBPyConnection, landed: Landed, plans: list[ColumnPlan], where: str
 ) -> None:
     """Mark columns that say the same as another one, such as an id and its name."""
-    asked = [p for p in plans if p.modelled and p.kind == CATEGORY and p.distinct > LOW_CARDINALITY]
+    asked = [p for p in plans if _is_vocabulary(p) and p.distinct > LOW_CARDINALITY]
     asked.sort(key=lambda p: (not _IDENTIFIER.search(p.name), -p.distinct))
     for i, first in enumerate(asked):
         for second in asked[i + 1 :]:

@@ -18,6 +18,8 @@ from monad.data.profile import ColumnPlan
 from monad.data.store import CATEGORY, NUMBER, Column, Store
 
 ABSENT, MISSING, FIRST = 0, 1, 2
+TEXT, VECTOR = "text", "vector"
+_TEXT_BUCKETS = 4_096
 NUM_EDGES = 16
 _SAMPLE = 200_000
 _RECOMMENDABLE = 20
@@ -31,7 +33,10 @@ class Field:
         owner: The event source or attribute source.
         values: Known values of a category, most frequent first; code i is index FIRST + i.
         buckets: Number of hashed buckets for all other values.
+            For text: the number of buckets of its n-grams.
         edges: Quantiles of a number after `squash`, for its piecewise-linear encoding.
+        center: Mean of an embedding's dimensions, and `scale` their deviation.
+        shared: Name of the shared entity, whose fields have one vocabulary and one embedding.
     """
 
     owner: str
@@ -40,6 +45,9 @@ class Field:
     values: list[str] = dataclasses.field(default_factory=list)
     buckets: int = 0
     edges: list[float] = dataclasses.field(default_factory=list)
+    center: list[float] = dataclasses.field(default_factory=list)
+    scale: list[float] = dataclasses.field(default_factory=list)
+    shared: str = ""
 
     @property
     def size(self) -> int:
@@ -101,6 +109,10 @@ class Representation:
         """Return the numeric event fields."""
         return [field for field in self.fields if field.kind == NUMBER]
 
+    def dense(self) -> list[Field]:
+        """Return the text and embedding event fields."""
+        return [field for field in self.fields if field.kind in (TEXT, VECTOR)]
+
     def item_field(self, origin: tuple[str, str] | None = None) -> int:
         """Return the position, among categories, of the field that recommendations are about."""
         found = self.categories()
@@ -113,12 +125,26 @@ class Representation:
 
 
 def fit_representation(
-    store: Store, plans: Plans, training_end: int, limits: MemoryConstrainingParams, seed: int
+    store: Store,
+    plans: Plans,
+    training_end: int,
+    limits: MemoryConstrainingParams,
+    seed: int,
+    shared: dict[tuple[str, str], str] | None = None,
 ) -> Representation:
-    """Fit vocabularies, quantiles and scaling on events with `time <= training_end`."""
+    """Fit vocabularies, quantiles and scaling on events with `time <= training_end`.
+
+    *shared* names the shared entity of columns, by (owner, column) in lower case.
+    """
     fields = []
+    shared = shared or {}
+    counts: dict[tuple[str, str], dict[str, int]] = {}
     for table in store.tables:
         rows = np.flatnonzero(np.asarray(table.times) <= training_end)
+        for column in table.columns:
+            key = (table.name.lower(), column.name.lower())
+            if key in shared and column.kind == CATEGORY:
+                counts[key] = value_counts(column, rows)
         fields += [
             _fit_field(table.name, column, rows, limits, seed)
             for column in table.columns
@@ -130,6 +156,12 @@ def fit_representation(
         for column in source.columns
         if column.modelled
     ]
+    for source in store.attributes:
+        for column in source.columns:
+            key = (source.name.lower(), column.name.lower())
+            if key in shared and column.kind == CATEGORY:
+                counts[key] = value_counts(column, _entities_seen(store, training_end))
+    share_vocabularies([*fields, *attributes], counts, shared, limits)
     specs = choose_aggregates(store, training_end)
     reader = AggregateReader(store, specs)
     entities, stamps = _sample_pairs(store, training_end, seed)
@@ -155,6 +187,10 @@ def _fit_field(
     owner: str, column: Column, rows: np.ndarray, limits: MemoryConstrainingParams, seed: int
 ) -> Field:
     raw = column.raw(rows)
+    if column.override == "text":
+        return Field(owner, column.name, TEXT, buckets=_TEXT_BUCKETS)
+    if column.override == "embedding":
+        return _fit_vector(owner, column, raw)
     if column.kind == CATEGORY:
         assert column.dictionary is not None
         counts = np.bincount(raw[raw >= 0], minlength=len(column.dictionary))
@@ -167,6 +203,55 @@ def _fit_field(
     if len(found) > _SAMPLE:
         found = np.random.default_rng(seed).choice(found, _SAMPLE, replace=False)
     return Field(owner, column.name, NUMBER, edges=quantile_edges(found))
+
+
+def _fit_vector(owner: str, column: Column, raw: np.ndarray) -> Field:
+    from monad.data.dense import parsed_vectors
+
+    seen = np.unique(raw[raw >= 0])
+    vectors = parsed_vectors(owner, column.name, column.distinct[seen].tolist(), None)
+    center = vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1])
+    scale = np.maximum(vectors.std(axis=0), 1e-3) if len(vectors) else np.ones(vectors.shape[1])
+    return Field(owner, column.name, VECTOR, center=center.tolist(), scale=scale.tolist())
+
+
+def share_vocabularies(
+    fields: list[Field],
+    counts: dict[tuple[str, str], dict[str, int]],
+    shared: dict[tuple[str, str], str],
+    limits: MemoryConstrainingParams,
+) -> None:
+    """Give the categories of each shared entity one vocabulary, most frequent values first.
+
+    Args:
+        fields: All fields; those of a shared entity are changed.
+        counts: Occurrences of each value, by (owner, column) in lower case.
+        shared: Name of the shared entity, by (owner, column) in lower case.
+        limits: The largest vocabulary.
+    """
+    for name in sorted(set(shared.values())):
+        members = [
+            f
+            for f in fields
+            if f.kind == CATEGORY and shared.get((f.owner.lower(), f.column.lower())) == name
+        ]
+        total: dict[str, int] = {}
+        for member in members:
+            for value, count in counts[member.owner.lower(), member.column.lower()].items():
+                total[value] = total.get(value, 0) + count
+        values = sorted(total, key=lambda value: (-total[value], value))[: limits.max_vocabulary]
+        buckets = limits.tail_buckets if len(values) > _RECOMMENDABLE else 1
+        for member in members:
+            member.values, member.buckets, member.shared = list(values), buckets, name
+
+
+def value_counts(column: Column, rows: np.ndarray) -> dict[str, int]:
+    """Return how often each value of a category occurs in *rows*."""
+    raw = column.raw(rows)
+    counts = np.bincount(raw[raw >= 0], minlength=len(column.distinct))
+    found = np.flatnonzero(counts)
+    values = column.distinct[found].tolist()
+    return {str(value): int(count) for value, count in zip(values, counts[found], strict=True)}
 
 
 def quantile_edges(values: np.ndarray) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from monad.config import environment
-from monad.config.schema import DataSource
+from monad.config.schema import DataLocation, DataSource
 from monad.errors import ConfigError, DataError, EngineError, problem
 
 logger = logging.getLogger("monad.fit")
@@ -17,13 +17,18 @@ logger = logging.getLogger("monad.fit")
 
 def connection_arguments(source: DataSource) -> dict[str, Any]:
     """Return the connector's arguments for a source."""
-    given = dict(source.data_location.connection_params)
+    return location_arguments(source.data_location, f"Data source {source.name}")
+
+
+def location_arguments(location: DataLocation, label: str) -> dict[str, Any]:
+    """Return the connector's arguments for a location; *label* names it in errors."""
+    given = dict(location.connection_params)
     secrets = ("user", "password")
     without_login = all(not given.get(key) or environment.unresolved(given[key]) for key in secrets)
     if without_login:
         for key in secrets:
             given.pop(key, None)
-    path = f"{source.name}.data_location.connection_params"
+    path = f"{label}: connection_params"
     values = {
         key: environment.substitute(value, f"{path}.{key}") if isinstance(value, str) else value
         for key, value in given.items()
@@ -39,19 +44,26 @@ def connection_arguments(source: DataSource) -> dict[str, Any]:
         values["port"] = int(values["port"])
     if without_login:
         values.pop("role", None)  # the session token carries the role
-        values.update(_session_token(source))
+        values.update(_session_token(label))
     else:
         values.setdefault("role", "PUBLIC")
     values["login_timeout"] = int(values.get("login_timeout", 60))
     return values
 
 
-def _session_token(source: DataSource) -> dict[str, Any]:
+def resolved_table(location: DataLocation, label: str) -> str:
+    """Return a location's table name with environment variables replaced."""
+    if not location.table_name:
+        raise ConfigError(problem(f"{label}: data_location.table_name is required"))
+    return environment.substitute(location.table_name, f"{label}: table_name")
+
+
+def _session_token(label: str) -> dict[str, Any]:
     path = environment.session_token_path()
     if not path.is_file():
         raise ConfigError(
             problem(
-                f"Data source {source.name} has no login",
+                f"{label} has no login",
                 f"user and password are absent and there is no session token at {path}",
                 "Give user and password in connection_params, or run inside a job service",
             )
@@ -68,14 +80,8 @@ class SnowflakeTable:
     """One table over one connection; a context manager."""
 
     def __init__(self, source: DataSource) -> None:
-        if not source.data_location.table_name:
-            raise ConfigError(
-                problem(f"Data source {source.name}: data_location.table_name is required")
-            )
         self._source = source
-        self._table = environment.substitute(
-            source.data_location.table_name, f"{source.name}.data_location.table_name"
-        )
+        self._table = resolved_table(source.data_location, f"Data source {source.name}")
         self._arguments = connection_arguments(source)
         self._connection: Any = None
 
@@ -115,6 +121,10 @@ class SnowflakeTable:
                     f"query {error.sfqid}" if getattr(error, "sfqid", None) else "",
                 )
             ) from error
+
+    def rows(self, sql: str) -> list[Any]:
+        """Run a query of the configuration and return its rows."""
+        return self._run(sql).fetchall()
 
     def column_names(self) -> list[str]:
         """Return the table's column names as Snowflake stores them."""

@@ -51,6 +51,10 @@ class Head(nn.Module):
         """Return predictions: probabilities, amounts or item scores."""
         raise NotImplementedError
 
+    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Return the one number a row (B,) that attributions explain; *index* picks it (B,)."""
+        return output.gather(1, index[:, None]).squeeze(1)
+
 
 class MemberHead(Head):
     """Outputs of every member of the aggregates' branch, and what sequence and sketch add to them.
@@ -196,6 +200,11 @@ class AmountHead(MemberHead):
             return median.numpy()
         return _unsquash(0.5 * (_squash(median) + (share * _squash(self.mean)).sum(-1))).numpy()
 
+    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the distribution of one target: it follows the inputs smoothly."""
+        expected = (torch.softmax(output.float(), -1) * self.mean).sum(-1)
+        return expected.gather(1, index[:, None]).squeeze(1)
+
     def _quantile(self, share: torch.Tensor, level: float = 0.5) -> torch.Tensor:
         upto = share.cumsum(-1)
         at = (upto < level).sum(-1).clamp(max=_REGRESSION_BINS - 1)[..., None]
@@ -267,7 +276,10 @@ class ItemHead(Head):
         scores = expected + self.scale * (self.query(summary) @ table.T) + self.bias
         scores = scores + self.base(scaled_items).squeeze(-1)
         rows, which = batch["pair_rows"], batch["pair_items"]
-        scaled = ((batch["pair_features"] - self.mean[:cut]) / self.deviation[:cut]).clamp(-4, 4)
+        pairs = batch["pair_features"]
+        if batch.get("gates") is not None:
+            pairs = pairs * batch["gates"].pairs[:, None]
+        scaled = ((pairs - self.mean[:cut]) / self.deviation[:cut]).clamp(-4, 4)
         hint = expected[rows, which].clamp(-4, 4)
         joined = torch.cat([scaled, scaled_items[which], hint[:, None].to(scaled.dtype)], dim=-1)
         hidden = self.pair(joined) + 0.1 * torch.tanh(self.context(summary))[rows][:, None]

@@ -11,8 +11,15 @@ from torch import nn
 from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
-from monad.data.representation import Representation
+from monad.data.representation import Field, Representation
+from monad.model.dense import DenseFields
 from monad.model.following import Following
+from monad.model.gates import (
+    attribute_gated,
+    attribute_numbers_gated,
+    event_gated,
+    numbers_gated,
+)
 from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
 from monad.model.panel import Panel
 
@@ -32,6 +39,27 @@ class Size:
     sketch_fields: int = 2
 
 
+def zip_tables(fields: list[Field], tables: nn.ModuleList) -> list[tuple[str, nn.Module]]:
+    """Return pairs of shared entity and its embedding table."""
+    return [(f.shared, t) for f, t in zip(fields, tables, strict=True) if f.shared]
+
+
+def field_tables(
+    fields: list[Field], width: int, known: dict[str, nn.Module] | None = None
+) -> nn.ModuleList:
+    """Return an embedding table for each category; fields of a shared entity have one in common."""
+    shared = dict(known or {})
+    made = nn.ModuleList()
+    for field in fields:
+        table = shared.get(field.shared) if field.shared else None
+        if table is None:
+            table = nn.Embedding(field.size, width, padding_idx=0)
+        if field.shared:
+            shared[field.shared] = table
+        made.append(table)
+    return made
+
+
 def _padded(rows: list[list[float]]) -> torch.Tensor:
     longest = max((len(row) for row in rows), default=2)
     return torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows]).float()
@@ -42,9 +70,8 @@ class EventEncoder(nn.Module):
 
     def __init__(self, representation: Representation, width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList(
-            nn.Embedding(field.size, width, padding_idx=0) for field in representation.categories()
-        )
+        self.tables = field_tables(representation.categories(), width)
+        self.dense = DenseFields(representation.dense(), width)
         numbers = representation.numbers()
         self.piecewise = PiecewiseLinear(_padded([f.edges for f in numbers])) if numbers else None
         if self.piecewise is not None:
@@ -56,6 +83,9 @@ class EventEncoder(nn.Module):
         for table in [*self.tables, self.source, self.weekday, self.hour]:
             nn.init.normal_(table.weight, std=width**-0.5)
         self.norm = nn.LayerNorm(width)
+        self.num_numbers = len(numbers)
+        # gates: also time and source
+        self.num_inputs = len(self.tables) + len(numbers) + len(self.dense) + 2
 
     def vectors(self, position: int) -> torch.Tensor:
         """Return the embedding vectors of a categorical field's values."""
@@ -65,13 +95,19 @@ class EventEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
-        x = self.source(batch["source"]) + self.weekday(batch["weekday"]) + self.hour(batch["hour"])
         gaps = batch["gaps"]
-        x = x + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
-        for table, codes in zip(self.tables, batch["codes"], strict=True):
-            x = x + table(codes)
+        when = self.weekday(batch["weekday"]) + self.hour(batch["hour"])
+        when = when + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
+        x = event_gated(when, batch, -2) + event_gated(self.source(batch["source"]), batch, -1)
+        for position, table in enumerate(self.tables):
+            x = x + event_gated(table(batch["codes"][position]), batch, position)
         if self.piecewise is not None:
-            x = x + self.numbers(self.piecewise(batch["numbers"]).flatten(-2))
+            encoded = self.piecewise(batch["numbers"])
+            encoded = numbers_gated(encoded, batch, len(self.tables))
+            x = x + self.numbers(encoded.flatten(-2))
+        first = len(self.tables) + self.num_numbers
+        for i, contribution in enumerate(self.dense.contributions(batch, "dense")):
+            x = x + event_gated(contribution, batch, first + i)
         return self.norm(x)
 
 
@@ -106,11 +142,14 @@ class Network(nn.Module):
     def _build_attributes(self, representation: Representation, width: int) -> None:
         fields = representation.attributes
         self.has_attributes = bool(fields)
-        self.attribute_tables = nn.ModuleList(
-            nn.Embedding(field.size, width, padding_idx=0)
-            for field in fields
-            if field.kind == "category"
+        self.num_attributes = len(fields)
+        self.attribute_tables = field_tables(
+            [field for field in fields if field.kind == "category"],
+            width,
+            dict(zip_tables(representation.categories(), self.events.tables)),
         )
+        dense = [field for field in fields if field.kind in ("text", "vector")]
+        self.attribute_dense = DenseFields(dense, width)
         numbers = [field.edges for field in fields if field.kind == "number"]
         self.attribute_piecewise = PiecewiseLinear(_padded(numbers)) if numbers else None
         if self.attribute_piecewise is not None:
@@ -167,22 +206,28 @@ class Network(nn.Module):
 
     def members(self, batch: Batch) -> torch.Tensor:
         """Return the states of the aggregates' members (B, K, S)."""
-        return self.panel(batch["aggregates"])
+        aggregates = batch["aggregates"]
+        if batch.get("gates") is not None:
+            mean = self.panel.mean
+            aggregates = mean + batch["gates"].aggregates * (aggregates - mean)
+        return self.panel(aggregates)
 
     def _sketch(self, batch: Batch) -> torch.Tensor:
         rows = len(batch["length"])
         if not self.sketched:
             return batch["aggregates"].new_zeros(rows, self.bag[0].in_features)
         parts: list[Any] = []
-        for position, codes in zip(self.sketched, batch["bag_codes"], strict=True):
-            table = self.events.vectors(position)
+        gates = batch.get("gates")
+        for i, position in enumerate(self.sketched):
+            codes, table = batch["bag_codes"][i], self.events.vectors(position)
+            gate = 1.0 if gates is None else gates.bags[i]
             parts += [
                 functional.embedding_bag(
                     codes,
                     table,
                     batch["bag_starts"],
                     mode="sum",
-                    per_sample_weights=weights.to(table.dtype),
+                    per_sample_weights=(weights * gate).to(table.dtype),
                 )
                 for weights in batch["bag_weights"]
             ]
@@ -191,10 +236,16 @@ class Network(nn.Module):
     def _attributes(self, batch: Batch) -> torch.Tensor:
         x = self.source_of_zero(batch)
         for i, table in enumerate(self.attribute_tables):
-            x = x + table(batch["attribute_codes"][:, i])
+            x = x + attribute_gated(table(batch["attribute_codes"][:, i]), batch, i)
         if self.attribute_piecewise is not None:
-            encoded = self.attribute_piecewise(batch["attribute_numbers"]).flatten(-2)
-            x = x + self.attribute_numbers(encoded)
+            encoded = self.attribute_piecewise(batch["attribute_numbers"])
+            encoded = attribute_numbers_gated(encoded, batch, len(self.attribute_tables))
+            x = x + self.attribute_numbers(encoded.flatten(-2))
+        first = self.num_attributes - len(self.attribute_dense)
+        for i, contribution in enumerate(
+            self.attribute_dense.contributions(batch, "attribute_dense")
+        ):
+            x = x + attribute_gated(contribution, batch, first + i)
         return x
 
     def source_of_zero(self, batch: Batch) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from monad.config.params import TrainingParams
 from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import ItemHead
@@ -18,7 +19,6 @@ from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
     Rows,
-    held_out,
     joined,
     latest_split,
     sample_rows,
@@ -128,6 +128,7 @@ def fit_scenario(
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
+    lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
     module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
@@ -263,7 +264,7 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
         late = Labeler(store, module.target_fn, module.task, timed[1], DataMode.VALIDATION)
         stamp = np.array([timed[0]])
         return train, sample_rows(late, everyone, stamp, _MOST_VALIDATION_ROWS, random, seconds)
-    held = held_out(store, config.data_params.split)[everyone]
+    held = held_out_entities(config, store)[everyone]
     train = sample_rows(labeler, everyone[~held], points, _MOST_ROWS, random, seconds, per_entity)
     validation = _validation_rows(labeler, everyone[held], points, random, seconds)
     return train, validation if validation is not None else train.take(np.arange(0))

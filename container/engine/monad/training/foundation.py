@@ -14,18 +14,18 @@ from monad.config.schema import FoundationModelConfig
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.representation import Representation, fit_representation
+from monad.data.split_query import held_out_entities
 from monad.data.store import Store
 from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
 from monad.io.checkpoint import write_checkpoint
 from monad.io.storage import resolve_output
-from monad.io.writer import prepare_output, publish, scratch_directory
+from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
 from monad.training.loop import Plan, loader, run_trainer
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
-from monad.training.rows import held_out
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
     LAST_EVENTS,
@@ -71,7 +71,8 @@ def pretrain(
         fit_logger.info("Overwrite flag set, the directory %s was cleaned", output)
     with scratch_directory() as scratch:
         attempt = Attempt.open(output, scratch, resume, "pretrain", config.raw)
-        store, representation = _fitted(config, scratch) or _fit(config, scratch)
+        found = _fitted(config, scratch) or _given_features(config, scratch)
+        store, representation = found or _fit(config, scratch)
         if attempt.partial is None:
             attempt.writer().write(None)
         metrics = _train(config, store, representation, attempt)
@@ -143,6 +144,39 @@ def _fitted(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Repres
     return store, representation
 
 
+def _given_features(
+    config: FoundationModelConfig, scratch: Path
+) -> tuple[Store, Representation] | None:
+    """Use the representation of `data_params.features_path`, when it is given and fits."""
+    given = config.data_params.features_path
+    if given is None:
+        return None
+    source = Path(given)
+    if not (source / FEATURES / "representation.pt").is_file():
+        raise CheckpointError(
+            problem(
+                "data_params.features_path holds no fitted representation",
+                f"path {source}",
+                "Give the directory that fit_behavioral_representation wrote, or leave it out",
+            )
+        )
+    for name in (f"{FEATURES}/representation.pt", SUGGESTED):
+        if (source / name).is_file():
+            copy_once(source / name, scratch / name)
+    store, representation = _fitted(config, scratch) or _fit(config, scratch)
+    end = training_end(config)
+    if end is not None and representation.training_end > end:
+        raise CheckpointError(
+            problem(
+                "LEAK: data_params.features_path was fitted on a longer training range",
+                f"it ends {representation.training_end - end} seconds after this configuration's",
+                "Fit the representation on this training range",
+            )
+        )
+    fit_logger.info("Fitting left out: the representation of %s is used", source)
+    return store, representation
+
+
 def _publish(
     scratch: Path,
     output: Path,
@@ -171,7 +205,7 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     _check_range(store, end)
     seed = training_params(config).seed
     limits = config.memory_constraining_params
-    representation = fit_representation(store, plans, end, limits, seed)
+    representation = fit_representation(store, plans, end, limits, seed, shared_columns(config))
     (scratch / FEATURES).mkdir(parents=True)
     torch.save(representation.to_plain(), scratch / FEATURES / "representation.pt")
     text = yaml.safe_dump(suggested_config(config, plans), sort_keys=False)
@@ -190,6 +224,24 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
         },
     )
     return store, representation
+
+
+def shared_columns(config: FoundationModelConfig) -> dict[tuple[str, str], str]:
+    """Return the shared entity of each column that has one, by (source, column) in lower case.
+
+    Columns of a joined table are those of the event source, too.
+    """
+    made = {}
+    joined: dict[str, list[str]] = {}
+    for source in config.data_sources:
+        for join in source.joined_data_sources:
+            joined.setdefault(join.name.lower(), []).append(source.name.lower())
+    for source in config.data_sources:
+        owners = [source.name.lower(), *joined.get(source.name.lower(), [])]
+        for shared in source.shared_entities:
+            for column in shared.columns:
+                made.update({(owner, column.lower()): shared.name for owner in owners})
+    return made
 
 
 def _check_range(store: Store, end: int) -> None:
@@ -304,7 +356,7 @@ def _histories(
         whole = histories(reader, everyone, end)
         train, validation = hold_out_last(whole, LAST_EVENTS, params.seed)
         return train, validation, True
-    held = held_out(reader.store, config.data_params.split)
+    held = held_out_entities(config, reader.store)
     train = histories(reader, everyone[~held], end)
     return train, histories(reader, everyone[held][:_VALIDATION_ENTITIES], end), False
 

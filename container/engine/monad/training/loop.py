@@ -262,6 +262,7 @@ class _Watch(Callback):
     def __init__(self) -> None:
         self.last_report = time.monotonic()
         self.losses: list[torch.Tensor] = []
+        self.rows = 0
         self.step_seconds = 0.0
         self._begun = 0.0
         self.most_threads = torch.get_num_threads()
@@ -287,6 +288,7 @@ class _Watch(Callback):
         now = time.monotonic()
         self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
         self.losses.append(outputs["loss"].detach())  # read at reports only: reading waits
+        self.rows += len(batch["length"])
         plan = pl_module.plan
         if plan.deadline is not None:
             expected = max(
@@ -311,10 +313,29 @@ class _Watch(Callback):
             module.lines,
             f"{plan.label}: step {module.global_step}, {100 * done:.0f} %, loss {loss:.4f},"
             f" {left:.0f} s left",
-            {"step": module.global_step, "progress": done, "loss": loss, "seconds_left": left},
+            {
+                "step": module.global_step,
+                "progress": done,
+                "loss": loss,
+                "seconds_left": left,
+                "epoch": module.current_epoch,
+                "learning_rate": module.trainer.optimizers[0].param_groups[0]["lr"],
+                **self._speed(module, now),
+            },
         )
         self._calibrate(module)
-        self.last_report, self.losses = now, []
+        self.last_report, self.losses, self.rows = now, [], 0
+
+    def _speed(self, module: Any, now: float) -> dict[str, float]:
+        """Return throughput since the last report, and the GPU's memory where there is one."""
+        seconds = max(now - self.last_report, 1e-6)
+        made = {
+            "steps_per_second": len(self.losses) / seconds,
+            "rows_per_second": self.rows / seconds,
+        }
+        if module.device.type == "cuda":
+            made["gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
+        return made
 
 
 def device_settings(params: TrainingParams | Any) -> dict[str, Any]:

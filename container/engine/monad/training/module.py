@@ -10,16 +10,18 @@ import torch
 
 from monad.config.params import TestingParams, TrainingParams
 from monad.config.support import warn_no_effect
-from monad.config.time_range import DataMode, TimeRange, before, end_of, to_timestamp
+from monad.config.time_range import DAY_SECONDS, DataMode, TimeRange, before, end_of, to_timestamp
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.pairs import feature_names
 from monad.data.store import Store
 from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
+from monad.evaluation.catalogue import check_metrics, extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
 from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, header
+from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
 from monad.model.heads import Head, ItemField, build_head
@@ -124,6 +126,7 @@ class MonadModuleImpl:
         """
         given = training_params or TrainingParams(**overrides)
         params = inherited(self.checkpoint, given)
+        check_metrics(params.metrics, self.task)
         if params.loss is not None and self.task.kind == "recommendation":
             warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None
@@ -185,16 +188,15 @@ class MonadModuleImpl:
             metrics = {f"{n}_0": v for n, v in ranking(predictions, wanted, k).items()}
             assert batches.pairs is not None
             metrics |= item_baselines(batches.pairs, used.entities, used.stamps, wanted, k)
+            metrics |= extra_metrics(testing_params.metrics, self.task, predictions, wanted)
         else:
             metrics = vector_metrics(self.task, predictions, used.targets)
-            for extra in testing_params.metrics:
-                function = getattr(extra, "function", None)
-                if function is not None:
-                    metrics[extra.alias] = float(function(predictions, used.targets))
+            metrics |= extra_metrics(testing_params.metrics, self.task, predictions, used.targets)
             metrics |= vector_baselines(
                 self.task, self.store, used.entities, used.stamps, used.targets
             )
         found = {f"test_{name}": float(value) for name, value in metrics.items()}
+        found |= self._seen_by_training(stamp)
         found["test_rows"] = float(len(used))
         undefined = [name for name, value in found.items() if not np.isfinite(value)]
         if undefined:
@@ -206,6 +208,20 @@ class MonadModuleImpl:
         text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         log_metrics(run_logger, f"Test at {stamp}: {text}", found)
         return found
+
+    def _seen_by_training(self, stamp: int) -> dict[str, float]:
+        """Warn when training has seen the time that is tested: the metrics are then too good."""
+        seen = self.checkpoint.representation.training_end
+        if stamp >= seen:
+            return {}
+        days = (seen - stamp) / DAY_SECONDS
+        run_logger.warning(
+            "LEAK: the test's split point lies %.1f days before the end of the training range, so"
+            " that training has seen what is tested; the metrics are too good. Pretrain with a"
+            " training_end_date before the test range, or test at a later date",
+            days,
+        )
+        return {"test_seen_by_training_days": days}
 
     def predict(self, testing_params: TestingParams) -> int:
         """Write predictions for every main entity with history; returns their number."""
@@ -226,12 +242,11 @@ class MonadModuleImpl:
     def _warn_ignored(self, params: TestingParams) -> None:
         """Warn of testing parameters that have no effect on this task."""
         kind = self.task.kind
-        if params.top_k is not None and kind != "recommendation":
+        if params.top_k is not None and kind not in ("recommendation", "multilabel"):
             warn_no_effect(f"TestingParams.top_k of a {kind} task", "every score is written")
         if params.predictions_threshold is not None and kind not in ("binary", "multilabel"):
             warn_no_effect(f"TestingParams.predictions_threshold of a {kind} task")
-        if params.metrics and kind == "recommendation":
-            warn_no_effect("TestingParams.metrics of a recommendation task")
+        check_metrics(params.metrics, self.task)
 
     def _run(self, params: TestingParams, rows: Rows) -> tuple[Any, Any, Rows, ScenarioBatches]:
         """Infer over rows, writing the file when one is asked for; keeps results with targets."""
@@ -244,7 +259,7 @@ class MonadModuleImpl:
         batches = ScenarioBatches(self.reader(), self.task, self.item_position, 65_536)
         if self.next_item:
             batches.pair_features, batches.most_events = False, None
-        device = "cuda" if uses_gpu(params) else "cpu"
+        device = _device(params)
         order = np.argsort(batches.reader.lengths(rows.entities, rows.stamps), kind="stable")
         ordered = rows if rows.targets is None else rows.take(order)
         if rows.targets is None:
@@ -253,11 +268,15 @@ class MonadModuleImpl:
         wanted: list[np.ndarray] = []
         with scratch_directory() as scratch:
             file = None
-            if params.local_save_location is not None:
-                file = PredictionFile(scratch / "predictions.tsv", header(self.task, params.top_k))
+            columns = header(self.task, params.top_k)
+            if params.remote_save_location is not None:
+                with PredictionsTable(params.remote_save_location) as table:
+                    table.prepare(table_columns(columns))
+            if params.local_save_location is not None or params.remote_save_location is not None:
+                file = PredictionFile(scratch / "predictions.tsv", columns)
             done = 0
             parts = self._batches(batches, ordered, params.limit_test_batches)
-            for output, batch in infer(self.network, self.head, parts, device):
+            for output, batch in _autocast(infer(self.network, self.head, parts, device), params):
                 values = self._decoded(output, params, batches)
                 done += len(output)
                 if rows.targets is not None:
@@ -273,7 +292,14 @@ class MonadModuleImpl:
             if rows.targets is not None:
                 used = ordered.take(np.arange(done))
             if file is not None:
-                self._save(file, scratch, params)
+                file.close()
+                if params.remote_save_location is not None:
+                    made_columns = table_columns(columns)
+                    saved = rows_of_file(scratch / "predictions.tsv", made_columns)
+                    with PredictionsTable(params.remote_save_location) as table:
+                        table.replace(made_columns, saved, int(rows.stamps[0]))
+                if params.local_save_location is not None:
+                    self._save(file, scratch, params)
         predictions = made if self.task.kind == "recommendation" else np.array(made)
         return predictions, wanted, used, batches
 
@@ -310,10 +336,13 @@ class MonadModuleImpl:
         shown: Any = output.numpy() if raw else decoded
         if params.predictions_threshold is not None and self.task.kind in ("binary", "multilabel"):
             shown = (decoded >= params.predictions_threshold).astype(int)
+        if params.top_k is not None and self.task.kind == "multilabel":
+            best = np.argsort(-decoded, axis=1, kind="stable")[:, : params.top_k]
+            shown = np.zeros(decoded.shape, dtype=int)
+            np.put_along_axis(shown, best, 1, axis=1)
         return shown, None, decoded
 
     def _save(self, file: PredictionFile, scratch: Path, params: TestingParams) -> None:
-        file.close()
         target = Path(str(params.local_save_location))
         if target.name != "predictions.tsv":
             (scratch / "predictions.tsv").rename(scratch / target.name)
@@ -342,6 +371,12 @@ class MonadModuleImpl:
                 )
             everyone = np.array([index[name] for name in wanted if name in index], dtype=np.int64)
         active = active_entities(self.store, stamp, everyone)
+        if chosen is not None and len(active) < len(everyone):
+            run_logger.warning(
+                "%d of the entity_ids have no event at or before the prediction date and get no"
+                " prediction",
+                len(everyone) - len(active),
+            )
         if not len(active):
             raise DataError(
                 problem(
@@ -382,6 +417,27 @@ class MonadModuleImpl:
                 )
             )
         return before(start, "test_start_date"), label_end
+
+
+def _device(params: TestingParams) -> str:
+    """Return the one device that is used: the first of a list, else the current one."""
+    if not uses_gpu(params):
+        return "cpu"
+    if isinstance(params.devices, list) and params.devices:
+        return f"cuda:{int(params.devices[0])}"
+    return "cuda"
+
+
+def _autocast(parts: Iterator[Any], params: TestingParams) -> Iterator[Any]:
+    """Run an inference in the precision asked for; each step is entered and left whole."""
+    half = torch.float16 if str(params.precision) == "16-mixed" else torch.bfloat16
+    kind = _device(params).partition(":")[0]
+    while True:
+        with torch.autocast(kind, dtype=half, enabled="mixed" in str(params.precision)):
+            found = next(parts, None)
+        if found is None:
+            return
+        yield found
 
 
 def inherited(checkpoint: Checkpoint, given: TrainingParams) -> TrainingParams:

@@ -12,6 +12,7 @@ import torch
 from monad.data.batches import Batch, RowReader, batches_by_length
 from monad.data.pairs import PairReader
 from monad.data.representation import FIRST
+from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import Head, to_device
@@ -148,6 +149,7 @@ class ScenarioModule(BudgetModule):
         self.head = head
         self.task = task
         self.custom_loss = loss
+        self.extra: list[Any] = []
         self._outputs: list[tuple[Any, Batch, float]] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -188,7 +190,8 @@ class ScenarioModule(BudgetModule):
         """Compute and log the validation metrics."""
         rows = sum(len(kept) for kept, _, _ in self._outputs) or 1
         found = {"loss": sum(loss for _, _, loss in self._outputs) / rows}
-        found.update(collected_metrics(self.task, [(k, b) for k, b, _ in self._outputs]))
+        collected = [(k, b) for k, b, _ in self._outputs]
+        found.update(collected_metrics(self.task, collected, self.extra))
         self._outputs = []
         self.validation_done()
         made = {f"val_{name}": value for name, value in found.items()}
@@ -198,8 +201,10 @@ class ScenarioModule(BudgetModule):
         log_metrics(run_logger, f"Validation: {text}", {"step": self.global_step, **made})
 
 
-def collected_metrics(task: Task, outputs: list[tuple[Any, Batch]]) -> dict[str, float]:
-    """Return the metrics of collected (prediction, batch) pairs."""
+def collected_metrics(
+    task: Task, outputs: list[tuple[Any, Batch]], extra: Any = ()
+) -> dict[str, float]:
+    """Return the metrics of collected (prediction, batch) pairs, and those asked for beside."""
     if task.kind == "recommendation":
         ranked, wanted = [], []
         for top, batch in outputs:
@@ -209,10 +214,12 @@ def collected_metrics(task: Task, outputs: list[tuple[Any, Batch]]) -> dict[str,
                 wanted.append(items[owners == i])
         made = ranking(ranked, wanted, 12)
         made.update(ranking(ranked, wanted, 10))
-        return {f"{name}_0": value for name, value in made.items()}
+        found = {f"{name}_0": value for name, value in made.items()}
+        return found | extra_metrics(extra, task, ranked, wanted)
     predictions = np.concatenate([np.asarray(p) for p, _ in outputs])
     targets = np.concatenate([batch["target"].numpy() for _, batch in outputs])
-    return vector_metrics(task, predictions, targets)
+    found = vector_metrics(task, predictions, targets)
+    return found | extra_metrics(extra, task, predictions, targets)
 
 
 @torch.inference_mode()

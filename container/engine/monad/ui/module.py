@@ -7,7 +7,7 @@ from typing import Any
 from monad.config.params import EntityIds
 from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode, TimeRange
-from monad.errors import CheckpointError, problem
+from monad.errors import CheckpointError, ConfigError, problem
 from monad.io.checkpoint import Checkpoint, read_checkpoint
 from monad.io.checkpoint import Checkpoint as MonadCheckpoint
 from monad.tasks import (
@@ -54,7 +54,7 @@ def load_from_foundation_model(
         downstream_task: The task.
         target_fn: Turns history and future into a target.
         with_head: Accepted; the network below the head is always loaded.
-        split: Date ranges that replace the configured ones, by mode; only TEST has an effect.
+        split: Date ranges that replace the configured ones, by mode.
         entity_ids: Limits tests and predictions to these main entities.
         data_params: Fields that replace those of the configuration's `data_params`.
         num_outputs: Ignored; older releases needed it.
@@ -66,8 +66,7 @@ def load_from_foundation_model(
         warn_no_effect("with_head", "the network below the head is always loaded")
     if num_outputs is not None or num_targets is not None:
         warn_no_effect("num_outputs and num_targets", "the task decides")
-    _check_split(split)
-    checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
+    checkpoint = _overridden(read_checkpoint(checkpoint_path), split, data_params)
     if checkpoint.task is not None:
         raise CheckpointError(
             problem(
@@ -94,8 +93,7 @@ def load_from_checkpoint(
     The stored target function is code; it is unpickled when `fit` or `test` needs labels, and
     only with *trust_target_fn* (or MONAD_TRUST_TARGET_FN=1). `predict` never needs it.
     """
-    _check_split(split)
-    checkpoint = _overridden(read_checkpoint(checkpoint_path), data_params)
+    checkpoint = _overridden(read_checkpoint(checkpoint_path), split, data_params)
     if checkpoint.task is None:
         raise CheckpointError(
             problem(
@@ -113,17 +111,39 @@ def load_from_checkpoint(
     )
 
 
-def _overridden(checkpoint: Checkpoint, data_params: dict[str, Any] | None) -> Checkpoint:
-    if data_params:
+def _overridden(
+    checkpoint: Checkpoint,
+    split: dict[DataMode, TimeRange] | None,
+    data_params: dict[str, Any] | None,
+) -> Checkpoint:
+    """Put date ranges and fields in the place of the configured ones."""
+    given = {**_dates(split), **(data_params or {})}
+    if given:
         from monad.config.loading import parse_config
 
         raw = dict(checkpoint.config.raw)
-        raw["data_params"] = {**raw["data_params"], **data_params}
+        raw["data_params"] = {**raw["data_params"], **given}
         checkpoint.config = parse_config(raw, "data.yaml")
     return checkpoint
 
 
-def _check_split(split: dict[DataMode, TimeRange] | None) -> None:
-    for mode in split or {}:
-        if mode != DataMode.TEST:
-            warn_no_effect(f"split[{mode}]", "use data_params for the other ranges")
+def _dates(split: dict[DataMode, TimeRange] | None) -> dict[str, Any]:
+    """Return the fields of `data_params` that a split by mode stands for."""
+    names = {
+        DataMode.TRAIN: ("data_start_date", "training_end_date"),
+        DataMode.VALIDATION: ("validation_start_date", "validation_end_date"),
+        DataMode.TEST: ("test_start_date", "test_end_date"),
+    }
+    made: dict[str, Any] = {}
+    for mode, span in (split or {}).items():
+        if mode not in names:
+            raise ConfigError(
+                problem(
+                    f"split names the mode `{mode}`",
+                    "predictions have a date, not a range",
+                    "Use prediction_date, or TRAIN, VALIDATION or TEST",
+                )
+            )
+        found = zip(names[DataMode(mode)], (span.start_date, span.end_date), strict=True)
+        made.update({name: value for name, value in found if value is not None})
+    return made

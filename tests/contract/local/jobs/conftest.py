@@ -12,6 +12,7 @@ import requests
 import snowflake.connector
 
 from monad_dagster.local import LocalAccount
+from tests.support.container_engine import docker_host
 from tests.support.faults import faults  # noqa: F401 - a fixture
 
 SETUP = """
@@ -116,6 +117,18 @@ class AccountForTests:
         assert answer.status_code == 201, answer.text
         return answer.headers["Docker-Content-Digest"]
 
+    def docker_push(self, engine, source, *, tag="latest", name="monad"):
+        """Push an image of a container engine as the docker CLI does; return its digest."""
+        facts = self.local.connection()
+        repository = f"localhost:{facts['port']}/monad_db/data_schema/image_repository"
+        user, token = self.registry_credentials()
+        engine.docker("login", "-u", user, "--password-stdin", repository, input=token)
+        engine.docker("tag", source, f"{repository}/{name}:{tag}")
+        engine.docker("push", f"{repository}/{name}:{tag}")
+        engine.docker("rmi", f"{repository}/{name}:{tag}")
+        rows = self.rows("show images in image repository image_repository")
+        return next(r["digest"] for r in rows if (r["image_name"], r["tags"]) == (name, tag))
+
     def spec(self, code, *args, pool_spec=None, env=None):
         """Return a specification that runs Python code with the stage mounted."""
         return json.dumps(
@@ -183,10 +196,11 @@ def _descriptor(data, media_type):
     return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
 
 
-def make_account(state_dir, level=None):
-    """Start a set-up account with the image `monad:latest`, on one isolation level if given."""
-    if level is not None:
-        (state_dir / "runner.json").write_text(json.dumps({"level": level}))
+def make_account(state_dir, runner=None):
+    """Start a set-up account with the image `monad:latest`, with one runner if given."""
+    if runner is not None:
+        (state_dir / "runner.json").write_text(json.dumps({"runner": runner}))
+    (state_dir / "event_table.json").write_text('{"metric_seconds": 0.2}')
     account = AccountForTests(state_dir)
     account.local.start()
     admin = account.connect("ADMIN", database=None, schema=None, warehouse=None)
@@ -211,3 +225,31 @@ def plain_account(tmp_path_factory):
     account = make_account(tmp_path_factory.mktemp("plain"), "plain")
     yield account
     account.local.reset()
+
+
+@pytest.fixture(scope="session")
+def docker_account(tmp_path_factory, container_engine, base_image):
+    """A set-up account whose containers have an internal network in a private Docker Engine."""
+    yield from _docker_account(tmp_path_factory, container_engine, base_image, "docker-bridge")
+
+
+@pytest.fixture(scope="session")
+def host_network_account(tmp_path_factory, container_engine, base_image):
+    """A set-up account whose containers in a private Docker Engine share the host's network."""
+    yield from _docker_account(tmp_path_factory, container_engine, base_image, "docker-host")
+
+
+@pytest.fixture(params=["docker_account", "host_network_account"])
+def either_docker_account(request):
+    """Both of them, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+def _docker_account(tmp_path_factory, engine, image, runner):
+    with docker_host(engine):
+        account = make_account(tmp_path_factory.mktemp(runner), runner)
+    try:
+        account.digest = account.docker_push(engine, image)
+        yield account
+    finally:
+        account.local.reset()

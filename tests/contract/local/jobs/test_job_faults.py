@@ -29,17 +29,18 @@ def history(account, name):
 
 
 def fail_fast(account, faults, kind, **fields):
-    """Run a long job service under a fault and return its name once it is over."""
+    """Let a fault befall a job service that works, and return its name once it is over."""
     name = f"FAULT_{kind.upper().replace('-', '_')}_{next(account.names)}"
-    faults.add(kind, service=name, **fields)
     account.execute(SLEEP, name=name)
+    until(lambda: account.status(name) == "RUNNING" and account.logs(name))
+    faults.add(kind, service=name, **fields)
     until(lambda: account.status(name) not in ("PENDING", "RUNNING"))
     return name
 
 
 def test_out_of_memory(account, faults):
     """An OOMKilled container has exit code 137 and the documented message."""
-    name = fail_fast(account, faults, "out-of-memory", delay_seconds=0.3)
+    name = fail_fast(account, faults, "out-of-memory")
     row = container(account, name)
     assert (account.status(name), row["status"], row["last_exit_code"]) == ("FAILED", "FAILED", 137)
     assert row["message"] == "Container was OOMKilled due to resource usage"
@@ -48,7 +49,7 @@ def test_out_of_memory(account, faults):
 
 def test_node_loss(account, faults):
     """A lost node fails the job service; its log is in the event table only."""
-    name = fail_fast(account, faults, "node-loss", delay_seconds=0.5)
+    name = fail_fast(account, faults, "node-loss")
     assert account.status(name) == "FAILED"
     assert container(account, name)["last_exit_code"] == 137
     with pytest.raises(
@@ -62,13 +63,14 @@ def test_node_loss(account, faults):
 def test_node_maintenance_gives_time_to_end(account, faults):
     """Maintenance sends SIGTERM first; the job service is FAILED even when it then ends well."""
     name = f"MAINTAINED_{next(account.names)}"
-    faults.add("node-maintenance", service=name, delay_seconds=0.5)
     code = (
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: (print('saved', flush=True), sys.exit(0)))\n"
         "print('working', flush=True); time.sleep(60)"
     )
     account.execute(code, name=name)
+    until(lambda: account.status(name) == "RUNNING" and account.logs(name))
+    faults.add("node-maintenance", service=name)
     until(lambda: account.status(name) == "FAILED")
     assert history(account, name)["STATUS"] == "FAILED"
     with pytest.raises(
@@ -176,3 +178,29 @@ def test_count_limits_the_job_services_that_are_hit(account, faults):
     second = account.execute("print(2)", name=f"COUNTED_B{next(account.names)}")
     account.wait(second)
     assert faults.current()[0]["hits"] == 1
+
+
+WRITER = """
+import time
+for number in range(600):
+    try:
+        with open(f"/app/monad_stage/{name}-{number}", "w") as file:
+            file.write("x" * 10)
+        print(number, "written", flush=True)
+    except OSError as error:
+        print(number, error, flush=True)
+    time.sleep(0.1)
+"""
+
+
+def test_full_disk_under_a_job_service(account, faults):
+    """Writes to the stage volume fail with the system's error while the disk is full."""
+    name = account.execute(WRITER.replace("{name}", f"full{next(account.names)}"))
+    if "strict" not in (account.local.state_dir / "server.log").read_text():
+        pytest.skip("stage volumes are plain directories here")
+    until(lambda: account.status(name) == "RUNNING" and "written" in account.logs(name))
+    with faults.active("full-disk", service=name):
+        until(lambda: "No space left on device" in account.logs(name))
+    full = account.logs(name)
+    until(lambda: "written" in account.logs(name)[len(full) :])
+    account.rows(f"drop service {name}")
