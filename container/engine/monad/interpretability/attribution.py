@@ -110,6 +110,8 @@ def chosen_index(
     wanted = item if item is not None else target_index
     if wanted is not None:
         return torch.full((rows,), wanted, dtype=torch.long, device=device)
+    network.eval()
+    head.eval()  # in training a head answers for each of its members
     with torch.no_grad():
         output: Any = head.output(network, batch)
     if output.ndim == 2 and output.shape[1] > 1:
