@@ -159,6 +159,7 @@ class Engine:
             (kind, found.database, found.schema, found.name)
             for kind in ("TABLE", "VIEW")
             for found in catalog.list_objects(kind)
+            if not found.properties.get("COMPUTED")  # rows are made when they are asked for
         }
         for kind, database, schema, name in sorted(present - known):
             owner = catalog.get("SCHEMA", schema, database)
@@ -218,7 +219,13 @@ class Engine:
                 session.connection.database_set = session.connection.schema_set = False
 
     def create_schema(self, database: str, name: str) -> None:
-        """Create a schema."""
+        """Create a schema.
+
+        Raises:
+            StatementError: The name has an apostrophe, which fakesnow cannot handle.
+        """
+        if "'" in name:
+            raise errors.unsupported(f"schema name {quote_identifier(name)}")
         self._root(f"CREATE SCHEMA IF NOT EXISTS {ident(database)}.{ident(name)}")
 
     def drop_schema(self, database: str, name: str) -> None:

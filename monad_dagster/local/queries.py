@@ -258,9 +258,11 @@ def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
         return [query.sql]
     pieces = split_statements(query.sql)
     given = options["parameters"].get("MULTI_STATEMENT_COUNT")
-    wanted = int(
-        query.session.parameters.get("MULTI_STATEMENT_COUNT", 1) if given is None else given
-    )
+    if given is None:
+        given = query.session.parameters.get("MULTI_STATEMENT_COUNT", 1)
+    if not str(given).isdigit():
+        raise errors.invalid_value(given, "MULTI_STATEMENT_COUNT")
+    wanted = int(given)
     if wanted and len(pieces) > 1 and len(pieces) != wanted:
         raise StatementError(
             8,
