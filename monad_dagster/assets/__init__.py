@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.assets.checks import build_checks
+from monad_dagster.assets.costs import build_cost_asset
 from monad_dagster.assets.image import build_image_asset
 from monad_dagster.assets.job_services import build_job_service_assets, load_model_config
 from monad_dagster.assets.scenarios import discover_scenarios, scenario_partitions
@@ -24,6 +25,7 @@ def build_graph(settings: "Settings") -> dict[str, Any]:
             *build_stage_contents(settings, scenarios),
             *build_source_tables(load_model_config(settings)),
             *build_job_service_assets(settings, scenarios),
+            build_cost_asset(),
         ],
         "asset_checks": build_checks(),
         "schedules": build_schedules(scenarios),

@@ -24,6 +24,7 @@ SLICE_NAMES = ("pretrain", "train", "predict")
 GROUP_ENVIRONMENT = "environment"
 GROUP_MODEL = "model"
 GROUP_SOURCES = "sources"
+GROUP_OPERATIONS = "operations"
 
 
 def data_version_of(event: dg.AssetMaterialization | dg.AssetObservation) -> str | None:

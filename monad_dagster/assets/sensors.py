@@ -1,4 +1,4 @@
-"""Sensors that clean up after runs: abandoned job services, and old messages on the stage.
+"""Sensors that clean up after runs: abandoned job services, and what finished ones have left.
 
 Both are stopped by default, because both end or remove things; switch them on for each
 deployment. They touch only what a run of this Dagster instance has launched.
@@ -14,16 +14,23 @@ import dagster as dg
 from monad_dagster.errors import MonadDagsterError
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
-from monad_dagster.pipes.housekeeping import old_message_directories
+from monad_dagster.pipes.housekeeping import (
+    Finished,
+    archive_kept_log,
+    finished_job_services,
+    old_message_directories,
+)
 from monad_dagster.pipes.launch import RUNS_DIRECTORY
 from monad_dagster.pipes.orphans import Findings, Orphan, find_orphans, is_active, runs_of
 from monad_dagster.spcs import sql
+from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.stage import StageClient
 
 GRACE_SECONDS = 900.0
 CHECK_INTERVAL_SECONDS = 120
 KEEP_MESSAGES_DAYS = 14.0
+DROP_AFTER_DAYS = 21.0
 DAY_SECONDS = 86400
 
 
@@ -91,23 +98,27 @@ def build_orphan_sensor(
 
 def build_housekeeping_sensor(
     *,
-    name: str = "old_job_messages",
+    name: str = "old_job_services",
     resource_key: str = "spcs",
     keep_days: float = KEEP_MESSAGES_DAYS,
+    drop_after_days: float | None = DROP_AFTER_DAYS,
     minimum_interval_seconds: int = DAY_SECONDS,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     now: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
-    """Return a sensor that removes the message chunks of job services that ended long ago.
+    """Return a sensor that clears away what job services of long ago have left.
 
     Args:
         name: Name of the sensor.
         resource_key: Resource key of the `PipesSPCSClient` whose stage is cleaned.
-        keep_days: Age of the newest chunk at which a job service's chunks go.
+        keep_days: Age of the newest message at which a job service's messages go.
+        drop_after_days: Age at which a finished job service is dropped, once its messages are gone
+            and its log is archived; none leaves it to Snowflake, which does so after 30 days.
         minimum_interval_seconds: Shortest time between two looks.
         default_status: Whether it runs without being switched on.
         now: The clock.
     """
+    dropping = "" if drop_after_days is None else f" Drops them {drop_after_days:g} days old."
 
     @dg.sensor(
         name=name,
@@ -117,10 +128,10 @@ def build_housekeeping_sensor(
         description=(
             f"Removes Pipes messages older than {keep_days:g} days of this deployment's finished "
             "job services from the stage; logs and outputs stay. After that, a retry can no "
-            "longer replay the results of such a job service."
+            f"longer replay the results of such a job service.{dropping}"
         ),
     )
-    def old_job_messages(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def old_job_services(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         client: PipesSPCSClient = getattr(context.resources, resource_key)
         root = client.stage_root
         with client.session() as session:
@@ -131,11 +142,46 @@ def build_housekeeping_sensor(
             older_than = now() - keep_days * DAY_SECONDS
             old = old_message_directories(root, files, listed, runs, older_than)
             num_removed = sum(stage.remove_directory(path) for path in old)
-        return dg.SensorResult(
-            skip_reason=f"Removed {num_removed} message files of {len(old)} job services."
-        )
+            report = [f"Removed {num_removed} message files of {len(old)} job services."]
+            if drop_after_days is not None:
+                left = [f for f in files if not any(f.path.parent == path for path in old)]
+                finished = finished_job_services(
+                    left, listed, runs, now() - drop_after_days * DAY_SECONDS
+                )
+                report.append(_drop_finished(context, services, stage, root, finished))
+        return dg.SensorResult(skip_reason=" ".join(report))
 
-    return old_job_messages
+    return old_job_services
+
+
+def _drop_finished(
+    context: dg.SensorEvaluationContext,
+    services: JobServices,
+    stage: StageClient,
+    root: StagePath,
+    finished: Finished,
+) -> str:
+    """Drop finished job services, and say which stay because their log cannot be archived."""
+    ready, kept = list(finished.archived), []
+    for item in finished.unarchived:
+        try:
+            has_log = archive_kept_log(services, stage, root, item)
+        except MonadDagsterError as error:
+            context.log.warning(f"The log of {item.name} was not archived: {error}")
+            has_log = False
+        (ready if has_log else kept).append(item)
+    num_dropped = 0
+    for item in ready:
+        try:
+            services.drop(item.name, force=True)
+            num_dropped += 1
+        except MonadDagsterError as error:
+            context.log.warning(f"Finished job service {item.name} was not dropped: {error}")
+    report = f"Dropped {num_dropped} finished job services."
+    if kept:
+        names = ", ".join(item.name.name for item in kept)
+        report += f" Kept, because no log of theirs is left to archive: {names}."
+    return report
 
 
 def _cancel(context: dg.SensorEvaluationContext, services: JobServices, orphan: Orphan) -> str:

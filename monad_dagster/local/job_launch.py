@@ -172,7 +172,7 @@ class Launcher:
             "SNOWFLAKE_ACCOUNT": self.account.name,
             "SNOWFLAKE_HOST": runner.account_host(host),
             "SNOWFLAKE_PORT": str(port),
-            "SNOWFLAKE_PROTOCOL": "http",
+            "SNOWFLAKE_PROTOCOL": self.account.protocol,
             "SNOWFLAKE_DATABASE": job.database,
             "SNOWFLAKE_SCHEMA": job.schema,
             "SNOWFLAKE_SERVICE_NAME": job.name,

@@ -103,7 +103,10 @@ def _ensure_view(account: "Account") -> None:
         )
         catalog.grant("USAGE", "SCHEMA", SCHEMA, "PUBLIC", database="SNOWFLAKE")
     if catalog.get("VIEW", VIEW, "SNOWFLAKE", SCHEMA) is None:
-        catalog.create("VIEW", VIEW, "ACCOUNTADMIN", database="SNOWFLAKE", schema=SCHEMA)
+        catalog.create(
+            "VIEW", VIEW, "ACCOUNTADMIN", database="SNOWFLAKE", schema=SCHEMA,
+            properties={"COMPUTED": True},
+        )  # fmt: skip
 
 
 def view_of(session: "Session") -> ResultSet:

@@ -1,19 +1,22 @@
-"""Removal of old message chunks from the stage, of finished job services of ours only.
+"""Removal of old message chunks and of finished job services, of ours only.
 
-The log, the context and the outputs stay. Finished job services themselves are Snowflake's to
-remove, 30 days after their end; until then their labels say whose chunks these are.
+The log, the context and the outputs stay. A job service is dropped when its messages are gone from
+the stage and its log is there: until then its labels say whose chunks these are, and its node or the
+account may hold the only copy of the log.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from monad_dagster.pipes.launch import RUNS_DIRECTORY
+from monad_dagster.pipes.logs import LOG_FILE
 from monad_dagster.pipes.messages import MESSAGES_DIRECTORY
 from monad_dagster.pipes.naming import attempt_name
 from monad_dagster.pipes.orphans import KnownRuns
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import RUN_ID_LABEL, JobServiceDescription
-from monad_dagster.spcs.stage import StageFile
+from monad_dagster.spcs.job_service import RUN_ID_LABEL, JobServiceDescription, JobServices
+from monad_dagster.spcs.stage import StageClient, StageFile
 
 
 def old_message_directories(
@@ -50,6 +53,68 @@ def old_message_directories(
         for name, modified in sorted(newest.items())
         if name in owned and modified < older_than
     ]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Job services that ended long ago.
+
+    Attributes:
+        archived: Those whose log is on the stage; they can be dropped.
+        unarchived: Those whose log is not; it is archived first.
+    """
+
+    archived: tuple[JobServiceDescription, ...] = ()
+    unarchived: tuple[JobServiceDescription, ...] = ()
+
+
+def finished_job_services(
+    files: Iterable[StageFile],
+    job_services: Iterable[JobServiceDescription],
+    runs: KnownRuns,
+    older_than: float,
+) -> Finished:
+    """Decide which finished job services can go.
+
+    Args:
+        files: Everything that is left below the stage's `runs` directory.
+        job_services: Those of the schema.
+        runs: What Dagster knows of them.
+        older_than: One that ended after this time stays.
+    """
+    paths = {file.path.path for file in files}
+    holders = {path.split("/")[1] for path in paths if f"/{MESSAGES_DIRECTORY}/" in path}
+    archived, unarchived = [], []
+    for item in job_services:
+        name = attempt_name(item.name.name)
+        ended = item.updated_on or item.created_on
+        followed = str(item.labels.get(RUN_ID_LABEL)) in runs.watched
+        if not item.status.is_terminal or not runs.owns(item) or followed or name in holders:
+            continue
+        if ended is None or ended.timestamp() >= older_than:
+            continue
+        has_log = f"{RUNS_DIRECTORY}/{name}/{LOG_FILE}" in paths
+        (archived if has_log else unarchived).append(item)
+    return Finished(tuple(archived), tuple(unarchived))
+
+
+def archive_kept_log(
+    services: JobServices, stage: StageClient, root: StagePath, item: JobServiceDescription
+) -> bool:
+    """Put what the account kept of a log on the stage; False when it kept nothing."""
+    rows = services.fetch_kept_logs(item.name, start=item.created_on)
+    if not rows:
+        return False
+    instances = {str(row.get("instance_id")) for row in rows}
+    lines = [
+        f"[{row.get('container_name')}/{row.get('instance_id')}] {row.get('log')}"
+        if len(instances) > 1
+        else str(row.get("log"))
+        for row in rows
+    ]
+    target = root / RUNS_DIRECTORY / attempt_name(item.name.name) / LOG_FILE
+    stage.put_text("".join(f"{line}\n" for line in lines), target)
+    return True
 
 
 def _seconds(last_modified: str) -> float:

@@ -177,6 +177,12 @@ class Invocation:
             return "_".join("_".join(key.path) for key in sorted(self._context.selected_asset_keys))
         return compat.step_key_of(self._context)
 
+    def _asset_label(self) -> str:
+        """Name the assets for people and for the account's own records."""
+        if not self._context.has_assets_def:
+            return compat.step_key_of(self._context)
+        return ",".join(key.to_user_string() for key in sorted(self._context.selected_asset_keys))
+
     def _may_resume(self, found: JobServiceDescription) -> bool:
         """Whether a failed job service left a complete checkpoint that its successor continues."""
         if not self._request.options.resume_args:
@@ -331,6 +337,7 @@ class Invocation:
         labels = {
             **session.default_remote_invocation_info,
             "run_id": self._context.run.run_id,
+            "asset": self._asset_label(),
             "deployment": compat.deployment_id(self._context.instance),
             "attempt": attempt.number,
             "output_name": attempt.output_name,

@@ -25,7 +25,7 @@ from monad_dagster.spcs.stage import StageClient
 LOG_FILE = "log.txt"
 TAIL_LINES = 40
 MAX_LINES_PER_FETCH = 10_000
-PERSISTED_POLL_SECONDS = 5.0
+PERSISTED_POLL_SECONDS = 2.0
 
 Source = tuple[int, str]
 

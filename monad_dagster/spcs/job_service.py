@@ -82,6 +82,7 @@ class JobServiceDescription:
         compute_pool: The pool it runs on.
         comment: The comment it was submitted with.
         created_on: When it was submitted.
+        updated_on: When its status changed last.
         spec_text: The normalised specification, empty for another role than the owner.
     """
 
@@ -91,6 +92,7 @@ class JobServiceDescription:
     compute_pool: str = ""
     comment: str = ""
     created_on: datetime | None = None
+    updated_on: datetime | None = None
     spec_text: str = ""
 
     @property
@@ -349,7 +351,7 @@ class JobServices:
 
 
 def _description(row: Mapping[str, Any]) -> JobServiceDescription:
-    created = row.get("created_on")
+    created, updated = row.get("created_on"), row.get("updated_on")
     raw = str(row.get("status", ""))
     return JobServiceDescription(
         name=QualifiedName(str(row["database_name"]), str(row["schema_name"]), str(row["name"])),
@@ -358,6 +360,7 @@ def _description(row: Mapping[str, Any]) -> JobServiceDescription:
         compute_pool=str(row.get("compute_pool") or ""),
         comment=str(row.get("comment") or ""),
         created_on=created if isinstance(created, datetime) else None,
+        updated_on=updated if isinstance(updated, datetime) else None,
         spec_text=str(row.get("spec") or ""),
     )
 

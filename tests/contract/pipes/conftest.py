@@ -35,6 +35,7 @@ def resource_for(arguments) -> SnowflakeResource:
     direct = ("account", "user", "password", "role", "warehouse", "database", "schema")
     return SnowflakeResource(
         **{name: arguments[name] for name in direct},
+        network_timeout=5,  # an answer that a fault withholds is given up soon
         additional_snowflake_connection_args={name: arguments[name] for name in names},
     )
 
@@ -89,6 +90,7 @@ def build_client(arguments, **changes) -> PipesSPCSClient:
         "poll_interval_seconds": 0.3,
         "max_poll_interval_seconds": 1.0,
         "drain_timeout_seconds": 8.0,
+        "log_wait_seconds": 6.0,
         "observation_interval_seconds": 0.0,
         "retry_delay_seconds": 0.0,
     }
