@@ -5,11 +5,8 @@ failures are answers with HTTP 200; an HTTP 500 would make clients retry.
 """
 
 import asyncio
-import gzip
 import hmac
-import json
 import logging
-import zlib
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,16 +18,17 @@ from starlette.routing import Route
 
 from monad_dagster.local import describing, faults_http, login
 from monad_dagster.local.account import Account
+from monad_dagster.local.app_requests import MAX_LOGIN_BYTES, read_json, session_token
 from monad_dagster.local.arrow_results import ArrowRows
-from monad_dagster.local.errors import LoginError, StatementError
+from monad_dagster.local.errors import StatementError
 from monad_dagster.local.queries import Query
+from monad_dagster.local.results import ResultSet
 from monad_dagster.local.session import Session
 
 logger = logging.getLogger("monad_dagster.local")
 
-MAX_BODY_BYTES = 64 * 1024 * 1024  # of a decompressed request
-MAX_LOGIN_BYTES = 1024 * 1024  # of a request that needs no session
 POLL_SECONDS = 20.0
+_SMALL_BYTES, _SMALL_ROWS = 64 * 1024, 100
 IN_PROGRESS = "333333"
 IN_PROGRESS_ASYNC = "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -75,42 +73,6 @@ def failure(error: StatementError, query_id: str | None = None, **data: Any) -> 
     return JSONResponse({"data": body, "code": code, "message": error.message, "success": False})
 
 
-async def read_json(request: Request, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """Read a JSON body, gzip or plain, of at most *limit* bytes."""
-    body = await _read_body(request, limit)
-    if request.headers.get("content-encoding", "").lower() == "gzip" and body:
-        body = await asyncio.to_thread(_gunzip, body, limit)
-    if len(body) > limit:
-        raise StatementError(390400, "08001", "Request is too large.")
-    try:
-        parsed = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise StatementError(390400, "08001", "Request is not valid JSON.") from None
-    if not isinstance(parsed, dict):
-        raise StatementError(390400, "08001", "Request is not a JSON object.")
-    return parsed
-
-
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Read the body and stop as soon as it is too long, so that it cannot fill the memory."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise StatementError(390400, "08001", "Request is too large.")
-    return bytes(body)
-
-
-def _gunzip(body: bytes, limit: int) -> bytes:
-    """Decompress within the size limit, so that a small bomb cannot fill the memory."""
-    try:
-        stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        data = stream.decompress(body, limit + 1)
-    except (zlib.error, gzip.BadGzipFile):
-        raise StatementError(390400, "08001", "Request is not valid gzip.") from None
-    return data
-
-
 def guarded(handler: Callable[["Protocol", Request], Awaitable[Response]]) -> Any:
     """Turn every failure of a route into an answer of the protocol."""
 
@@ -140,7 +102,7 @@ class Protocol:
         Raises:
             LoginError: 390104 unknown, 390112 expired, 390103 missing.
         """
-        return login.session_of(self.account, _token(request))
+        return login.session_of(self.account, session_token(request))
 
     @guarded
     async def ready(self, request: Request) -> Response:
@@ -159,7 +121,7 @@ class Protocol:
     async def token_request(self, request: Request) -> Response:
         """Issue or renew tokens for the holder of a master token."""
         body = await read_json(request, MAX_LOGIN_BYTES)
-        return envelope(login.renew(self.account, _token(request), body))
+        return envelope(login.renew(self.account, session_token(request), body))
 
     @guarded
     async def heartbeat(self, request: Request) -> Response:
@@ -281,7 +243,13 @@ class Protocol:
     async def _answer(self, query: Query, request: Request) -> Response:
         if not await _wait(query, POLL_SECONDS):
             return self._in_progress(query, IN_PROGRESS)
-        answer = await asyncio.to_thread(self.respond, query, str(request.base_url))
+        url = str(request.base_url)
+        is_small = _is_small(query.result)  # not worth another thread
+        answer = (
+            self.respond(query, url)
+            if is_small
+            else await asyncio.to_thread(self.respond, query, url)
+        )
         return await self._sent(query, answer)
 
     async def _sent(self, query: Query, answer: Response) -> Response:
@@ -356,11 +324,11 @@ class Protocol:
 
 def _check_shapes(body: dict[str, Any]) -> None:
     """Refuse bind variables and parameters that are no dictionaries."""
-    bindings, parameters = body.get("bindings"), body.get("parameters")
-    binds = bindings.values() if isinstance(bindings, dict) else [] if bindings is None else [None]
-    if not isinstance(parameters, dict | None) or not all(isinstance(b, dict) for b in binds):
+    bindings, parameters = body.get("bindings") or {}, body.get("parameters") or {}
+    are_shaped = isinstance(bindings, dict) and isinstance(parameters, dict)
+    if not are_shaped or not all(isinstance(bind, dict) for bind in bindings.values()):
         raise StatementError(390400, "08001", "bindings or parameters are not understood.")
-    values = [value for bind in binds for value in _listed(bind.get("value"))]
+    values = [value for bind in bindings.values() for value in _listed(bind.get("value"))]
     if not all(isinstance(value, str | int | float | None) for value in values):
         raise StatementError(390400, "08001", "A bind variable has no plain value.")
 
@@ -369,12 +337,10 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _token(request: Request) -> str:
-    header = request.headers.get("authorization", "")
-    prefix = 'Snowflake Token="'
-    if not header.startswith(prefix) or not header.endswith('"'):
-        raise LoginError(390103, "Session token not found in the request data.")
-    return header[len(prefix) : -1]
+def _is_small(result: ResultSet | ArrowRows | None) -> bool:
+    if isinstance(result, ArrowRows):
+        return len(result.inline) < _SMALL_BYTES
+    return result is None or len(result.rows) < _SMALL_ROWS
 
 
 async def _wait(query: Query, seconds: float) -> bool:
