@@ -71,7 +71,7 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         description="How long the event table is waited for when lines were missed on the node.",
     )
     statement_timeout_seconds: int = Field(
-        default=120, gt=0, description="How long one statement may take before it counts as lost."
+        default=60, gt=0, description="How long one statement may take before it counts as lost."
     )
     max_queue_seconds: float | None = Field(
         default=None, description="Limit before RUNNING, of each attempt; none waits for ever."

@@ -155,6 +155,8 @@ class Session:
                 self._connection = self._open_connection()
             except Exception as error:
                 raise _connection_error(error) from error
+            if self._statement_seconds is not None:
+                bound_network_timeout(self._connection, self._statement_seconds)
             if self._query_tag:
                 _fetch(
                     self._connection,
@@ -168,6 +170,12 @@ class Session:
         if connection is not None:
             with contextlib.suppress(Exception):  # the connection is given up anyway
                 connection.close()
+
+
+def bound_network_timeout(connection: Any, seconds: int) -> None:
+    """Let the connector give up on a request that gets no answer, unless the user said when."""
+    if getattr(connection, "network_timeout", seconds) is None:
+        connection._network_timeout = seconds  # no public setter; a contract test watches it
 
 
 def _fetch(connection: Any, statement: Statement, seconds: int | None) -> Result:

@@ -80,7 +80,7 @@ class Auditor:
         connection: Arguments of the connector.
         instance: The Dagster instance.
         behaviors: What each partition's script was told to do: `succeed`, how it fails, or
-            `abandoned` when nobody was to retry it.
+            `abandoned` when nobody was to retry it. Other partitions are not looked at.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ class Auditor:
             self.services = self._read_services(account)
             self.executions = self._read_executions(account)
             self.manifests = self._read_manifests(account)
-        self.runs = list(instance.get_runs())
+        self.runs = [
+            run for run in instance.get_runs() if run.tags.get("dagster/partition") in behaviors
+        ]
         self.records = self._read_records()
 
     def audit(self) -> Findings:
@@ -116,7 +118,7 @@ class Auditor:
         found: dict[str, list[Service]] = defaultdict(list)
         for row in cursor.fetchall():
             match = NAME.match(row["NAME"])
-            if match:
+            if match and match[1].lower() in self.behaviors:
                 partition, attempt = match[1].lower(), int(match[2])
                 times = (row["CREATED_TIME"], row["COMPLETED_TIME"])
                 found[partition].append(
@@ -128,7 +130,9 @@ class Auditor:
         """Return the executions of each job service, and whether each came to its end."""
         found: dict[str, dict[str, bool]] = defaultdict(dict)
         for name in self._list(account, "executions/"):
-            _, _, service, execution = name.split("/")
+            _, partition, service, execution = name.split("/")
+            if partition not in self.behaviors:
+                continue
             execution, _, through = execution.partition(".")
             found[service][execution] = found[service].get(execution, False) or bool(through)
         return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tests.chaos.location import partition_key
 
 MAX_STATEMENT = 30  # a short materialization sends about so many
+FIRST_PARTITION = 100  # those below belong to the signal matrix
 NUM_POOLS = 4
 STARVED = "CHAOS_STARVED"
 STARVED_QUEUE_SECONDS = 3.0
@@ -75,7 +76,14 @@ def draw(seed: int, number: int) -> Plan:
         statement = chance.randint(8, MAX_STATEMENT)
         fates, seconds = (Fate("crash", statement, after=True),), ABANDONED_SECONDS
         pool = pool_name(0)
-    return Plan(partition_key(number), behavior, seconds, pool, fates, chance.random() < 0.6)
+    return Plan(
+        partition_key(FIRST_PARTITION + number),
+        behavior,
+        seconds,
+        pool,
+        fates,
+        chance.random() < 0.6,
+    )
 
 
 def _fate(chance: random.Random) -> Fate:

@@ -1,9 +1,11 @@
 """Ten cells of the signal matrix and a short chaos run; `make chaos` has all of both."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
+from tests.chaos.audit import Auditor
 from tests.chaos.matrix import COVERING_CELLS, EXECUTORS, PHASES, SIGNALS, judge, run_cells
 from tests.chaos.run import ChaosRun
 from tests.chaos.stand import open_stand
@@ -43,9 +45,63 @@ def test_an_interrupted_run_leaves_what_the_matrix_says(outcomes, cell):
     assert judge(outcomes[cell]) == []
 
 
-def test_nothing_is_lost_or_launched_twice_under_random_faults(stand):
+@pytest.fixture(scope="module")
+def chaos(stand):
+    """A chaos run of twenty materializations, through to its report."""
+    run = ChaosRun(stand, SEED, COUNT, account_kills=1)
+    run.run()
+    return run
+
+
+def test_nothing_is_lost_or_launched_twice_under_random_faults(chaos):
     """Twenty materializations under kills, lost answers and lost nodes end as they should."""
-    report = ChaosRun(stand, SEED, COUNT, account_kills=1).run()
+    report = chaos.report
     assert report.findings.problems == [], report.text()
     assert report.findings.counts["materializations"] == COUNT
     assert report.findings.counts["reattachments"] > 0
+
+
+def lose_a_result(auditor):
+    """Take one record out of Dagster's."""
+    auditor.records.pop()
+
+
+def run_a_script_twice(auditor):
+    """Add an execution to a job service."""
+    next(iter(auditor.executions.values()))["another"] = False
+
+
+def launch_beside_another(auditor):
+    """Let a second attempt begin before the first one has ended."""
+    services = next(s for s in auditor.services.values() if s[-1].status == "DONE")
+    last = services[-1]
+    services.append(replace(last, name=f"{last.name}X", attempt=last.attempt + 1))
+
+
+def leave_one_running(auditor):
+    """Let a job service never have ended."""
+    services = next(iter(auditor.services.values()))
+    services[-1] = replace(services[-1], status="RUNNING")
+
+
+def change_a_version(auditor):
+    """Let Dagster have another data version than the stage."""
+    auditor.records[0].data_version = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("tamper", "kind"),
+    [
+        (lose_a_result, "lost"),
+        (run_a_script_twice, "twice"),
+        (launch_beside_another, "twice"),
+        (leave_one_running, "unowned"),
+        (change_a_version, "silent"),
+    ],
+)
+def test_the_auditor_notices(stand, chaos, tamper, kind):
+    """Each kind of wrong, brought into true records, is found and called by its name."""
+    behaviors = {plan.partition: plan.behavior for plan in chaos.plans}
+    auditor = Auditor(stand.local.connection(), stand.instance, behaviors)
+    tamper(auditor)
+    assert getattr(auditor.audit(), kind)

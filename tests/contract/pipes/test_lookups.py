@@ -49,3 +49,10 @@ def test_a_dropped_job_service_leaves_its_log_in_the_event_table(client, instanc
 def test_the_region_is_answered_without_a_warehouse(session):
     """The statement that maintenance windows are looked up with works for the pipeline's role."""
     assert session.execute(sql.current_region()).scalar
+
+
+def test_the_connector_gives_up_on_a_request_that_gets_no_answer(client):
+    """Its own default would repeat for ever, and neither an interrupt nor an outage would show."""
+    with client.session() as session:
+        limit = session.call(lambda connection: connection.network_timeout)
+    assert limit == client.statement_timeout_seconds
