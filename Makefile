@@ -29,6 +29,9 @@ install: $(VENV)/.installed ## create .venv and install everything
 pipeline: install ## run the five assets on the local account and print a report
 	@$(BIN)/monad-dagster run --scenario $(SCENARIO) $(if $(DATA),--data "$(DATA)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(SCENARIOS),--scenarios "$(SCENARIOS)")
 
+pipeline-docker: install ## the pipeline in a private Docker Engine, image built from this environment (root, minutes)
+	@$(BIN)/python -m tests.support.pipeline_in_engine --scenario $(SCENARIO) --customers 3000 --transactions 60000
+
 ui: install ## open the Dagster UI on http://localhost:3000
 	@$(BIN)/monad-dagster ui
 
@@ -73,7 +76,7 @@ fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one) and 
 
 # Each client has an environment of its own: some of them cannot live in one. Their requirements are
 # complete lists, hence --no-deps, which also passes over pins that the index cannot satisfy.
-CLIENTS = connector4 connector5 snowcli dagster_pandas
+CLIENTS = connector4 connector5 snowcli dagster_pandas mljobs core
 .venv-conformance/%/.installed: tests/conformance/requirements/%.txt $(VENV)/.installed
 	@echo "Installing the client $*"
 	@test -x .venv-conformance/$*/bin/python || $(BIN)/python -m venv --without-pip .venv-conformance/$*
@@ -89,8 +92,12 @@ chaos: install ## every signal at every phase, then COUNT=200 materializations u
 	@$(BIN)/python -W ignore -m tests.chaos matrix --write docs/signal-matrix.md
 	@$(BIN)/python -W ignore -m tests.chaos run --seed $(SEED) --count $(COUNT)
 
+# make bench [ONLY=local_account/arrow]; the suites are listed in bench/__main__.py
+bench: install .venv-conformance/connector5/.installed ## figures of the local account and its peers, in one run
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline ui test browser check conformance fidelity evaluate chaos clean
+.PHONY: help install pipeline pipeline-docker ui test browser check bench conformance fidelity evaluate chaos clean

@@ -1,6 +1,7 @@
 """`monad-dagster local`: the embedded account's life cycle."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,15 +28,22 @@ local_group.add_command(fault_group)
 @click.option(
     "--port", default=0, help="Port on 127.0.0.1; 0 keeps the last one or picks a free one."
 )
+@click.option("--host", default="127.0.0.1", help="Address; beyond loopback it needs TLS.")
+@click.option("--tls-cert", type=click.Path(exists=True), help="Certificate file (PEM).")
+@click.option("--tls-key", type=click.Path(exists=True), help="Key file of the certificate (PEM).")
 @reports_errors
-def start(port: int) -> None:
+def start(port: int, host: str, tls_cert: str | None, tls_key: str | None) -> None:
     """Start the account unless it already answers.
 
     Example: monad-dagster local start --port 8085
     """
     settings = ctx.current_settings()
     ctx.require_local(settings)
-    connection = ctx.local_account(settings).start(port=port)
+    options = ["--host", host]
+    if tls_cert and tls_key:
+        options += ["--tls-cert", str(Path(tls_cert).resolve())]
+        options += ["--tls-key", str(Path(tls_key).resolve())]
+    connection = ctx.local_account(settings).start(port=port, options=options)
     note(f"Local account on {connection['protocol']}://{connection['host']}:{connection['port']}")
     note(f"State in {settings.local_state_dir}")
 

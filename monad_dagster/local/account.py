@@ -48,7 +48,7 @@ class Account:
         stages: The stage store (see stages.py).
         extensions: Objects of other rooms by name, such as "jobs".
         routes: Extra HTTP routes.
-        address: (host, port) once the server listens.
+        address: (host, port) once the server listens, and `protocol` http or https.
         executor: Threads that run statements.
         faults: What is made to fail on purpose (see faults.py).
     """
@@ -67,6 +67,7 @@ class Account:
         self.extensions: dict[str, Any] = {}
         self.routes: list[BaseRoute] = []
         self.address: tuple[str, int] = ("127.0.0.1", 0)
+        self.protocol = "http"
         self.sessions: dict[int, Session] = {}
         # Called with (database, schema or None) before what they hold is dropped.
         self.drop_hooks: list[Callable[[str, str | None], None]] = []

@@ -5,11 +5,8 @@ failures are answers with HTTP 200; an HTTP 500 would make clients retry.
 """
 
 import asyncio
-import gzip
 import hmac
-import json
 import logging
-import zlib
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,15 +18,17 @@ from starlette.routing import Route
 
 from monad_dagster.local import describing, faults_http, login
 from monad_dagster.local.account import Account
+from monad_dagster.local.app_requests import MAX_LOGIN_BYTES, read_json, session_token
 from monad_dagster.local.arrow_results import ArrowRows
-from monad_dagster.local.errors import LoginError, StatementError
+from monad_dagster.local.errors import StatementError
 from monad_dagster.local.queries import Query
+from monad_dagster.local.results import ResultSet
 from monad_dagster.local.session import Session
 
 logger = logging.getLogger("monad_dagster.local")
 
-MAX_BODY_BYTES = 64 * 1024 * 1024  # of a decompressed request
 POLL_SECONDS = 20.0
+_SMALL_BYTES, _SMALL_ROWS = 64 * 1024, 100
 IN_PROGRESS = "333333"
 IN_PROGRESS_ASYNC = "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -74,32 +73,6 @@ def failure(error: StatementError, query_id: str | None = None, **data: Any) -> 
     return JSONResponse({"data": body, "code": code, "message": error.message, "success": False})
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """Read a JSON body, gzip or plain, within the size limit."""
-    body = await request.body()
-    if request.headers.get("content-encoding", "").lower() == "gzip" and body:
-        body = await asyncio.to_thread(_gunzip, body)
-    if len(body) > MAX_BODY_BYTES:
-        raise StatementError(390400, "08001", "Request is too large.")
-    try:
-        parsed = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise StatementError(390400, "08001", "Request is not valid JSON.") from None
-    if not isinstance(parsed, dict):
-        raise StatementError(390400, "08001", "Request is not a JSON object.")
-    return parsed
-
-
-def _gunzip(body: bytes) -> bytes:
-    """Decompress within the size limit, so that a small bomb cannot fill the memory."""
-    try:
-        stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        data = stream.decompress(body, MAX_BODY_BYTES + 1)
-    except (zlib.error, gzip.BadGzipFile):
-        raise StatementError(390400, "08001", "Request is not valid gzip.") from None
-    return data
-
-
 def guarded(handler: Callable[["Protocol", Request], Awaitable[Response]]) -> Any:
     """Turn every failure of a route into an answer of the protocol."""
 
@@ -129,7 +102,7 @@ class Protocol:
         Raises:
             LoginError: 390104 unknown, 390112 expired, 390103 missing.
         """
-        return login.session_of(self.account, _token(request))
+        return login.session_of(self.account, session_token(request))
 
     @guarded
     async def ready(self, request: Request) -> Response:
@@ -139,7 +112,7 @@ class Protocol:
     @guarded
     async def login(self, request: Request) -> Response:
         """Check credentials and open a session."""
-        body = await read_json(request)
+        body = await read_json(request, MAX_LOGIN_BYTES)
         query = dict(request.query_params)
         data = await asyncio.to_thread(login.log_in, self.account, body.get("data") or {}, query)
         return envelope(data)
@@ -147,8 +120,8 @@ class Protocol:
     @guarded
     async def token_request(self, request: Request) -> Response:
         """Issue or renew tokens for the holder of a master token."""
-        body = await read_json(request)
-        return envelope(login.renew(self.account, _token(request), body))
+        body = await read_json(request, MAX_LOGIN_BYTES)
+        return envelope(login.renew(self.account, session_token(request), body))
 
     @guarded
     async def heartbeat(self, request: Request) -> Response:
@@ -168,7 +141,8 @@ class Protocol:
     @guarded
     async def telemetry(self, request: Request) -> Response:
         """Accept telemetry and keep none of it."""
-        await request.body()
+        async for _ in request.stream():
+            pass
         return envelope({})
 
     @guarded
@@ -179,6 +153,7 @@ class Protocol:
         sql = body.get("sqlText")
         if not isinstance(sql, str):
             raise StatementError(390400, "08001", "sqlText is missing.")
+        _check_shapes(body)
         is_async = bool(body.get("asyncExec"))
         request_id = request.query_params.get("requestId", "")
         if self.account.faults.armed:
@@ -245,9 +220,8 @@ class Protocol:
         """Send one spooled chunk of a result."""
         parameters = request.path_params
         query = self.account.queries.get(parameters["query_id"])
-        allowed = hmac.compare_digest(
-            parameters["token"], self._chunk_token(parameters["query_id"])
-        )
+        expected = self._chunk_token(parameters["query_id"]).encode()
+        allowed = hmac.compare_digest(parameters["token"].encode("utf-8", "replace"), expected)
         if not allowed or query is None or not isinstance(query.result, ArrowRows):
             return Response(status_code=404)
         index = parameters["index"]
@@ -269,7 +243,13 @@ class Protocol:
     async def _answer(self, query: Query, request: Request) -> Response:
         if not await _wait(query, POLL_SECONDS):
             return self._in_progress(query, IN_PROGRESS)
-        answer = await asyncio.to_thread(self.respond, query, str(request.base_url))
+        url = str(request.base_url)
+        is_small = _is_small(query.result)  # not worth another thread
+        answer = (
+            self.respond(query, url)
+            if is_small
+            else await asyncio.to_thread(self.respond, query, url)
+        )
         return await self._sent(query, answer)
 
     async def _sent(self, query: Query, answer: Response) -> Response:
@@ -342,12 +322,25 @@ class Protocol:
         return data
 
 
-def _token(request: Request) -> str:
-    header = request.headers.get("authorization", "")
-    prefix = 'Snowflake Token="'
-    if not header.startswith(prefix) or not header.endswith('"'):
-        raise LoginError(390103, "Session token not found in the request data.")
-    return header[len(prefix) : -1]
+def _check_shapes(body: dict[str, Any]) -> None:
+    """Refuse bind variables and parameters that are no dictionaries."""
+    bindings, parameters = body.get("bindings") or {}, body.get("parameters") or {}
+    are_shaped = isinstance(bindings, dict) and isinstance(parameters, dict)
+    if not are_shaped or not all(isinstance(bind, dict) for bind in bindings.values()):
+        raise StatementError(390400, "08001", "bindings or parameters are not understood.")
+    values = [value for bind in bindings.values() for value in _listed(bind.get("value"))]
+    if not all(isinstance(value, str | int | float | None) for value in values):
+        raise StatementError(390400, "08001", "A bind variable has no plain value.")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_small(result: ResultSet | ArrowRows | None) -> bool:
+    if isinstance(result, ArrowRows):
+        return len(result.inline) < _SMALL_BYTES
+    return result is None or len(result.rows) < _SMALL_ROWS
 
 
 async def _wait(query: Query, seconds: float) -> bool:

@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,15 @@ class LocalAccount:
         self.state_dir = Path(state_dir).resolve()
         self.runner = runner
 
-    def start(self, *, port: int = 0, wait_seconds: float = 30) -> dict[str, Any]:
+    def start(
+        self, *, port: int = 0, wait_seconds: float = 30, options: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Start the server unless one answers, and return connection arguments.
+
+        Args:
+            port: The port to listen on; 0 keeps the last one or takes a free one.
+            wait_seconds: How long to wait for the server's first answer.
+            options: Further options of `serve.py`, such as --host, --tls-cert and --tls-key.
 
         Raises:
             LocalAccountError: It did not answer in time.
@@ -51,7 +60,7 @@ class LocalAccount:
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             sys.executable, "-m", "monad_dagster.local.serve",
-            "--state-dir", str(self.state_dir), "--port", str(port),
+            "--state-dir", str(self.state_dir), "--port", str(port), *options,
         ]  # fmt: skip
         if self.runner:
             command += ["--runner", self.runner]
@@ -245,7 +254,7 @@ class LocalAccount:
         facts = self._server()
         if facts is None or not self._is_locked():
             return False
-        probe = http.client.HTTPConnection(facts["host"], facts["port"], timeout=2)
+        probe = _probe(facts)
         try:
             probe.request("GET", "/monad/ready")
             return probe.getresponse().status == 200
@@ -253,6 +262,15 @@ class LocalAccount:
             return False
         finally:
             probe.close()
+
+
+def _probe(facts: dict[str, Any]) -> http.client.HTTPConnection:
+    """Return a connection that asks only whether the server is up, and sends no secret."""
+    if facts.get("protocol") != "https":
+        return http.client.HTTPConnection(facts["host"], facts["port"], timeout=2)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(facts["host"], facts["port"], timeout=2, context=context)
 
 
 def _is_server(pid: int, state_dir: Path) -> bool:

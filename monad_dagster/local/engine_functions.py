@@ -7,6 +7,7 @@ privilege. Only the table functions that Snowflake has, and harmless ones, may s
 from typing import Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.statements import quote_identifier
 
 # RANGE and UNNEST are DuckDB's own; they compute rows and read nothing.
 _TABLE_FUNCTIONS = frozenset(
@@ -36,10 +37,29 @@ def check(expression: Any) -> None:
         raise errors.unsupported(expression.name.upper())
     for node in expression.find_all(exp.Table, exp.TableFromRows, exp.Lateral):
         _check_source(node.this)
+    _check_names(expression)
     for node in expression.find_all(exp.Func):
         name = function_name(node)
         if name in _FORBIDDEN or name.startswith(_FORBIDDEN_PREFIXES):
             raise _unknown(name)
+
+
+def escape_comments(expression: Any) -> str | None:
+    """Return DDL with the apostrophes of its comments doubled, or None when it has none.
+
+    fakesnow writes a comment as it is into a literal of its own SQL.
+    """
+    from sqlglot import exp
+
+    places = (exp.SchemaCommentProperty, exp.CommentColumnConstraint, exp.Comment)
+    changed = expression.copy()
+    found = False
+    for node in changed.find_all(*places):
+        comment = node.expression if isinstance(node, exp.Comment) else node.this
+        if isinstance(comment, exp.Literal) and "'" in comment.name:
+            comment.set("this", comment.name.replace("'", "''"))
+            found = True
+    return changed.sql(dialect="snowflake") if found else None
 
 
 def function_name(node: Any) -> str:
@@ -49,6 +69,21 @@ def function_name(node: Any) -> str:
     if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
         return node.name.upper()  # quoted or not
     return str(node.sql_name()).upper()
+
+
+def _check_names(expression: Any) -> None:
+    """Refuse names with an apostrophe where fakesnow writes names into text of its own SQL."""
+    from sqlglot import exp
+
+    is_ddl = isinstance(
+        expression, exp.DDL | exp.Alter | exp.Drop | exp.Comment | exp.TruncateTable
+    )
+    places = (exp.Identifier,) if is_ddl else (exp.Table, exp.TableAlias)
+    for node in expression.find_all(*places):
+        names = [node] if isinstance(node, exp.Identifier) else node.find_all(exp.Identifier)
+        for name in names:
+            if "'" in name.name:
+                raise errors.unsupported(f"name {quote_identifier(name.name)}")
 
 
 def _check_source(source: Any) -> None:

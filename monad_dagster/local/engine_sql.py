@@ -53,6 +53,7 @@ def _execute(
             return ArrowRows(engine.describe(session, expression)), SELECT
         rows = _select(session, expression, prepared.binds)
         return rows, SELECT
+    prepared.sql = engine_functions.escape_comments(expression) or prepared.sql
     batch = _batch(prepared.binds)
     if batch is None:
         table = engine.execute(session, prepared.sql, [bind_value(b) for b in prepared.binds])
@@ -142,7 +143,14 @@ def bind_value(bind: Bind) -> Any:
         if bind.type == "FIXED" and "." in str(bind.value):
             return decimal.Decimal(bind.value)
         return from_binding({"type": bind.type, "value": bind.value})
-    except (ValueError, AttributeError, OverflowError, decimal.InvalidOperation):
+    except (
+        ValueError,
+        AttributeError,
+        OverflowError,
+        OSError,
+        TypeError,
+        decimal.InvalidOperation,
+    ):
         raise errors.StatementError(
             100038, "22018", f"Numeric value '{bind.value}' is not recognized"
         ) from None

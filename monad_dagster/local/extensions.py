@@ -27,6 +27,8 @@ MODULES = (
     "monad_dagster.local.pool_statements",
     "monad_dagster.local.registry",
     "monad_dagster.local.jobs",
+    "monad_dagster.local.ml_jobs",
+    "monad_dagster.local.rest",
 )
 
 

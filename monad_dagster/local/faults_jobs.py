@@ -4,7 +4,6 @@ Each function is asked by the place where the real cause would show, and answers
 that are set; what follows (statuses, messages, events) is the ordinary code's.
 """
 
-import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +61,9 @@ def newest_event_ns(account: "Account", job: "Job") -> int | None:
     if not account.faults.armed:
         return None
     hit = account.faults.decide("delayed-events", job.id, subject(job))
-    return None if hit is None else time.time_ns() - int(hit.fault.delay_seconds * 1e9)
+    if hit is None:
+        return None
+    return int((account.clock().timestamp() - hit.fault.delay_seconds) * 1e9)
 
 
 def note_full_disks(account: "Account", job: "Job", run_dir: Path) -> None:

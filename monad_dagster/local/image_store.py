@@ -213,6 +213,8 @@ class ImageStore:
             children = [check_digest(item["digest"]) for item in data.get("manifests", [])]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ImageStoreError(400, "MANIFEST_INVALID", "manifest is not valid") from None
+        if data.get("schemaVersion") != 2 or not ("config" in data or "manifests" in data):
+            raise ImageStoreError(400, "MANIFEST_INVALID", "manifest is not of an image")
         for digest in digests:
             if not self.has_blob(repository, digest):
                 raise ImageStoreError(400, "MANIFEST_BLOB_UNKNOWN", f"blob unknown: {digest}")

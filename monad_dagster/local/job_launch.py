@@ -4,7 +4,6 @@ Everything of a job service lies in DIR/jobs/<id>/<instance>/<container>/, so a 
 finds its containers again by looking there.
 """
 
-import os
 import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -33,6 +32,7 @@ from monad_dagster.local.spec import TOKEN_PATH, Container, ServiceSpec, Volume
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
 
+TOKEN_PERMISSION = "0644"  # noqa: S105 - a file mode
 CPU_NOTICE = (
     "local account: the GPU request was admitted against the instance family; this host has no "
     "GPU, so the container runs on its CPU."
@@ -56,6 +56,8 @@ class Launcher:
         self._runners = runners
         self.root = account.state_dir / "jobs"
         self.root.mkdir(exist_ok=True)
+        # Below it files are readable by whatever user a container has, so nobody else may enter.
+        self.root.chmod(0o700)
 
     @property
     def runners(self) -> Runners:
@@ -170,7 +172,7 @@ class Launcher:
             "SNOWFLAKE_ACCOUNT": self.account.name,
             "SNOWFLAKE_HOST": runner.account_host(host),
             "SNOWFLAKE_PORT": str(port),
-            "SNOWFLAKE_PROTOCOL": "http",
+            "SNOWFLAKE_PROTOCOL": self.account.protocol,
             "SNOWFLAKE_DATABASE": job.database,
             "SNOWFLAKE_SCHEMA": job.schema,
             "SNOWFLAKE_SERVICE_NAME": job.name,
@@ -198,6 +200,7 @@ class Launcher:
             else:
                 folder = self.root / job.id / str(instance.index) / "volumes" / volume.name
                 folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o777)  # any user of the container writes there
                 mounts.append(Mount(mount.mount_path, folder, uid=volume.uid, gid=volume.gid))
         if container.token_path:
             folder = self._write_token(job, instance, container).parent
@@ -212,12 +215,12 @@ class Launcher:
 
     def _write_token(self, job: Job, instance: InstanceState, container: Container) -> Path:
         folder = self.root / job.id / str(instance.index) / "session" / container.name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / PurePosixPath(container.token_path or TOKEN_PATH).name
         token = self.account.tokens.issue_job_token(job.fqn, job.owner, job.user)
         temporary = path.with_name(f".{path.name}~")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token)
+        config = container.raw.get("sessionTokenConfig") or {}
+        temporary.write_text(token)
+        temporary.chmod(int(str(config.get("permission") or TOKEN_PERMISSION), 8))
         temporary.replace(path)
         return path

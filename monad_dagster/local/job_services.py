@@ -348,7 +348,7 @@ class JobServices:
                     self._set_container(job, instance, state, "FAILED", failure)
         with self.changed:
             instance.launched = True
-            instance.started_at = instance.started_at or time.time()
+            instance.started_at = instance.started_at or self.account.clock().timestamp()
             self._launching.discard((job.id, instance.index))
             self._save(job)
             if job.cancelling or job.is_terminal:
@@ -399,7 +399,7 @@ class JobServices:
                 self._set_container(job, instance, container, status, message)
         self._measure(job, instance)
         status = instance.aggregate(terminating=job.cancelling or instance.lost)
-        if instance.launched and status != instance.status:
+        if instance.launched and status in job_states.INSTANCE_TRANSITIONS[instance.status]:
             instance.status = status
             self._save(job)
             self.events.instance(job, instance)
@@ -458,6 +458,10 @@ class JobServices:
             running = self._running.get((job.id, instance.index, container.name))
             if running is not None and container.status not in job_states.ENDED_CONTAINERS:
                 running.terminate() if graceful else running.kill()
+                if graceful:
+                    self._set_container(
+                        job, instance, container, "TERMINATING", job_states.TERMINATING
+                    )
 
     def _finish(self, job: Job) -> None:
         self.account.tokens.revoke_job_tokens(job.fqn)
@@ -494,12 +498,16 @@ class JobServices:
     ) -> None:
         if (container.status, container.message) == (status, message):
             return
+        allowed = job_states.CONTAINER_TRANSITIONS[container.status]
+        if status != container.status and status not in allowed:
+            return
         container.status, container.message = status, message
         if status == "READY":
-            container.started_at = container.started_at or time.time()
+            container.started_at = container.started_at or self.account.clock().timestamp()
             instance.started_at = instance.started_at or container.started_at
         self._save(job)
-        self.events.container(job, instance, container)
+        if status != "TERMINATING":  # no such event is documented
+            self.events.container(job, instance, container)
         self.changed.notify_all()
 
     def _set_messages(self, job: Job, instance: InstanceState, message: str) -> None:

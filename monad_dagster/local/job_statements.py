@@ -11,7 +11,12 @@ from monad_dagster.local.handlers import method, statement
 from monad_dagster.local.job_model import Job
 from monad_dagster.local.job_services import JobServices
 from monad_dagster.local.job_states import TERMINAL
-from monad_dagster.local.job_submission import create_job, hold_name, parse_submission
+from monad_dagster.local.job_submission import (
+    Submission,
+    create_job,
+    hold_name,
+    parse_submission,
+)
 from monad_dagster.local.results import ResultSet, status, table, text
 from monad_dagster.local.show_options import ShowOptions, parse_show
 from monad_dagster.local.statements import Arguments, ObjectName, Statement, quote_identifier
@@ -45,7 +50,11 @@ def find_job(session: "Session", name: ObjectName, *privileges: str) -> Job:
 @statement("EXECUTE JOB SERVICE")
 def execute_job_service(session: "Session", parsed: Statement) -> ResultSet:
     """Run a job service; without ASYNC the statement lasts as long as the job service."""
-    submission = parse_submission(parsed.cursor)
+    return start_job(session, parsed, parse_submission(parsed.cursor))
+
+
+def start_job(session: "Session", parsed: Statement, submission: Submission) -> ResultSet:
+    """Start a job service, and wait for its end unless it is asynchronous."""
     jobs = jobs_of(session)
     job = create_job(session, parsed, submission)
     with jobs.changed, session.catalog.transaction():  # the name and the job service, or neither

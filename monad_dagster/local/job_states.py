@@ -17,6 +17,20 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "DELETING": frozenset({"DELETED"}),
     **{status: frozenset() for status in TERMINAL},
 }
+INSTANCE_TRANSITIONS: dict[str, frozenset[str]] = {
+    "PENDING": frozenset({"READY", "TERMINATING", "SUCCEEDED", "FAILED"}),
+    "READY": frozenset({"TERMINATING", "SUCCEEDED", "FAILED"}),
+    "TERMINATING": frozenset({"SUCCEEDED", "FAILED"}),
+    "SUCCEEDED": frozenset(),
+    "FAILED": frozenset(),
+}
+CONTAINER_TRANSITIONS: dict[str, frozenset[str]] = {
+    "PENDING": frozenset({"READY", "FAILED"}),
+    "READY": frozenset({"TERMINATING", "DONE", "FAILED"}),
+    "TERMINATING": frozenset({"DONE", "FAILED"}),
+    "DONE": frozenset(),
+    "FAILED": frozenset(),
+}
 
 SERVICE_MESSAGES = {
     "PENDING": "Job is pending",
@@ -48,6 +62,7 @@ PROVISIONING = "Compute pool node(s) are being provisioned"
 UNSCHEDULABLE = "Unschedulable due to insufficient resources"
 PULL_FAILED = "Failed to pull image"
 RUNNING = "Running"
+TERMINATING = "Terminating"  # approximate: the status is documented, its message is not
 COMPLETED = "Completed successfully"
 START_FAILED = "Encountered fatal error while starting container"
 RUN_FAILED = "Encountered fatal error while running, check container logs"

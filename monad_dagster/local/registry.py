@@ -92,7 +92,7 @@ class Registry:
         if scheme.lower() == "bearer":
             with self._lock:
                 found = self._bearers.get(_hash(value.strip()))
-            if found is not None and found[1] > time.monotonic():
+            if found is not None and found[1] > time.monotonic() and self._is_alive(found[0]):
                 session = found[0]
         elif scheme.lower() == "basic":
             user, password = _basic(value)
@@ -100,6 +100,10 @@ class Registry:
         if session is None:
             raise ImageStoreError(401, "UNAUTHORIZED", "authentication required")
         return session
+
+    def _is_alive(self, session: "Session") -> bool:
+        """Tell whether the session of a bearer token still is one; a user's own login has none."""
+        return session.id == 0 or session.id in self.account.sessions
 
     async def ping(self, request: Request) -> Response:
         """Answer that this is a registry and that the caller is known."""

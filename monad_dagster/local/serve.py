@@ -89,7 +89,9 @@ def _serve(args: argparse.Namespace) -> None:
     account.extensions["wanted_runner"] = args.runner
     listener = _listen(args)
     host, port = listener.getsockname()[:2]
+    host = _reachable(host)
     account.address = (host, port)
+    account.protocol = "https" if args.tls_cert else "http"
     config = uvicorn.Config(
         create_app(account), log_level=args.log_level, access_log=False, lifespan="off",
         timeout_graceful_shutdown=3, timeout_keep_alive=75,
@@ -108,6 +110,11 @@ def _serve(args: argparse.Namespace) -> None:
         logging.shutdown()
         # Threads of statements that nobody waits for any more must not keep the process alive.
         os._exit(0)
+
+
+def _reachable(host: str) -> str:
+    """Return an address that this machine's own clients and containers can connect to."""
+    return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host
 
 
 def _listen(args: argparse.Namespace) -> socket.socket:
@@ -140,7 +147,7 @@ def _announce(server: Any, account: Any, args: argparse.Namespace, host: str, po
         "pid": os.getpid(),
         "host": host,
         "port": port,
-        "protocol": "https" if args.tls_cert else "http",
+        "protocol": account.protocol,
         "account": account.name,
         "stage_mounts": account.extensions["stage_mounts"].describe(),
         "started_at": dt.datetime.now(dt.UTC).isoformat(),

@@ -178,7 +178,7 @@ def _blob_info(
         "isClientSideEncrypted": False,
         "creds": {"GCS_ACCESS_TOKEN": token},
         "presignedUrl": None,
-        "endPoint": f"http://{host}:{port}/monad/blob",
+        "endPoint": f"{account.protocol}://{host}:{port}/monad/blob",
     }
 
 

@@ -5,6 +5,7 @@ happens during a call is in `invocation`; this module is the resource and its se
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dagster import (
@@ -21,12 +22,14 @@ from monad_dagster.pipes import compat
 from monad_dagster.pipes.interrupts import OnInterrupt
 from monad_dagster.pipes.invocation import Invocation
 from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
+from monad_dagster.pipes.scripts import script_files
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath, resolve_identifier
 from monad_dagster.spcs.lineage import LineageInput
 from monad_dagster.spcs.spec import JobSpec, SpecSettings
 from monad_dagster.spcs.spec_checks import spec_from_mapping
+from monad_dagster.spcs.stage import StageClient
 
 APPLICATION = "monad-dagster"
 
@@ -171,6 +174,23 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
                 context, session, request, self._settings(request.options), image_digest
             )
             return invocation.run(dict(extras or {}))
+
+    def upload_scripts(self, directory: Path | str, *, to: str = "scripts") -> str:
+        """Upload a folder to the stage, with what a script needs to report to Dagster.
+
+        Args:
+            directory: Folder with the scripts.
+            to: Stage directory; what is there under the same names is replaced.
+
+        Returns:
+            The directory as the container sees it.
+        """
+        target = self.stage_root / to
+        with self.session() as session:
+            stage = StageClient(session)
+            for name, file in script_files(Path(directory)).items():
+                stage.put_file(file, target / name)
+        return target.mounted(self.mount_path)
 
     @property
     def stage_root(self) -> StagePath:

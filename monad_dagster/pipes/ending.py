@@ -128,8 +128,8 @@ class Ending:
     def _drain(self, progress: Progress) -> None:
         """Take late messages: after success until `closed`, after a failure what is there."""
         clock = self._settings.clock
-        succeeded = progress.status is JobServiceStatus.DONE
-        limit = self._settings.drain_timeout_seconds if succeeded else 0.0
+        expected = progress.status is JobServiceStatus.DONE and self._request.options.speaks_pipes
+        limit = self._settings.drain_timeout_seconds if expected else 0.0
         deadline = clock.now() + limit
         while True:
             found = self.poll_messages()

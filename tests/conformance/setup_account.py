@@ -58,6 +58,10 @@ def push_tool_image(local):
             base, IMAGE.lstrip("/").partition(":")[0], "1", {"opt/monad/README": b"x"},
             registry_login(connection),
         )  # fmt: skip
+        push_image(
+            base, "monad_db/data_schema/image_repository/ml_runtime", "1",
+            {"opt/monad/README": b"x"}, registry_login(connection),
+        )  # fmt: skip
 
 
 def job_token(local):

@@ -22,6 +22,8 @@ SUITES = {
     "connector5": "connector",
     "snowcli": "snowcli",
     "dagster_pandas": "dagster_io",
+    "mljobs": "mljobs",
+    "core": "core",
 }
 
 

@@ -56,6 +56,7 @@ def container_entries(request: RunRequest, shared_dir: Path) -> list[Entry]:
     if request.network is not None:
         binds = [entry for entry in binds if entry.target != "/etc/hosts"]
         volumes.append(Entry("bind", "/etc/hosts", str(request.network.hosts)))
+        volumes.append(Entry("bind", "/etc/host.conf", str(shared_dir / "host.conf")))
     for volume in volumes:
         binds = make_room(binds, volume.target)
     folders = [Entry("dir", path) for path in ("/tmp", "/var/tmp", "/run", "/root")]  # noqa: S108
@@ -164,6 +165,8 @@ def prepare_shared_dir(shared_dir: Path) -> None:
         "container:x:1000:1000:container:/root:/bin/sh\n"
     )
     (shared_dir / "group").write_text("root:x:0:\nnogroup:x:65534:\ncontainer:x:1000:\n")
+    # A name with several lines in /etc/hosts has several addresses.
+    (shared_dir / "host.conf").write_text("multi on\n")
 
 
 def plain_paths(image: Image) -> dict[str, str]:

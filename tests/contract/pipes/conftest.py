@@ -35,6 +35,7 @@ def resource_for(arguments) -> SnowflakeResource:
     direct = ("account", "user", "password", "role", "warehouse", "database", "schema")
     return SnowflakeResource(
         **{name: arguments[name] for name in direct},
+        network_timeout=5,  # an answer that a fault withholds is given up soon
         additional_snowflake_connection_args={name: arguments[name] for name in names},
     )
 

@@ -131,3 +131,28 @@ def test_old_messages_go_and_the_log_stays(client, instance, session):
     assert "of 1 job services" in evaluate(later, client, instance, None).skip_message
     assert stage.list(log.parent / "messages") == []
     assert stage.exists(log)
+
+
+def test_finished_job_services_are_dropped_after_their_log_is_archived(
+    client, instance, session, services, account
+):
+    """First the messages, then the job service; one whose log was lost is archived before."""
+    names = []
+    for _ in range(2):
+        result = dg.materialize([toy_asset()], resources={"client": client}, instance=instance)
+        (event,) = result.get_asset_materialization_events()
+        names.append(QualifiedName.parse(event.materialization.metadata["spcs/job_name"].value))
+    stage, root = StageClient(session), client.stage_root
+    lost = root / "runs" / names[0].name.lower() / "log.txt"
+    stage.remove_file(lost)
+    kept_for_days = build_housekeeping_sensor(keep_days=1, drop_after_days=9)
+    assert "Dropped 0" in evaluate(kept_for_days, client, instance, None).skip_message
+    later = build_housekeeping_sensor(
+        keep_days=1, drop_after_days=9, now=lambda: time.time() + 10 * 86400
+    )
+    assert "Dropped 2 finished" in evaluate(later, client, instance, None).skip_message
+    assert [services.describe(name) for name in names] == [None, None]
+    assert "step 1 of instance 0" in stage.read_text(lost)
+    # Asking again finds nothing, and what was dropped is still in the history.
+    assert "Dropped 0" in evaluate(later, client, instance, None).skip_message
+    assert services.find_in_history(name=names[0])["status"] == "DONE"

@@ -13,7 +13,7 @@ from tests.support.scripted_connection import scripted_session
 def test_nothing_is_cancelled_or_removed_unless_it_is_switched_on():
     """Both sensors are stopped by default and say what they would do."""
     sensors = {sensor.name: sensor for sensor in build_sensors()}
-    assert set(sensors) == {"orphaned_job_services", "old_job_messages"}
+    assert set(sensors) == {"orphaned_job_services", "old_job_services"}
     for sensor in sensors.values():
         assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
         assert sensor.required_resource_keys == {"spcs"}

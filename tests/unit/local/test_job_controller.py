@@ -182,7 +182,10 @@ def test_cancelled_job_service_waits_for_its_container(world):
     world.sql("call db.s.job!spcs_cancel_job()")
     world.step()
     assert container.terminated
-    assert world.container()["service_status"] == "CANCELLING"
+    row = world.container()
+    assert (row["service_status"], row["instance_status"], row["status"]) == (
+        "CANCELLING", "TERMINATING", "TERMINATING",
+    )  # fmt: skip
     container.end(143)
     world.step()
     assert world.container()["service_status"] == "CANCELLED"
@@ -195,6 +198,55 @@ def test_cancelled_before_it_was_placed(world):
     world.step(seconds=5)
     assert world.container()["service_status"] == "CANCELLED"
     assert world.runner.requests == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends_with", "expected"),
+    [
+        ("out-of-memory", None, ("FAILED", "Container was OOMKilled due to resource usage", 137)),
+        ("node-loss", None, ("FAILED", "Encountered fatal error: the node was lost", 137)),
+        ("node-maintenance", 0, ("FAILED", "Encountered fatal error: the node was lost", 0)),
+        (
+            "internal-error",
+            143,
+            ("INTERNAL_ERROR", "Encountered fatal error while running, check container logs", 143),
+        ),
+    ],
+)
+def test_fault_comes_when_its_delay_is_over(world, kind, ends_with, expected):
+    """A fault acts on a running container after its delay, by the account's clock."""
+    world.account.faults.add({"kind": kind, "service": "JOB", "delay_seconds": 60})
+    container = world.run()
+    world.step(seconds=50)
+    assert world.container()["status"] == "READY"
+    world.step(seconds=15)
+    if ends_with is not None:
+        assert world.container()["status"] == "TERMINATING"
+        container.end(ends_with)
+        world.step()
+    row = world.container()
+    assert row["service_status"] == expected[0]
+    assert row["last_exit_code"] == expected[2]
+    assert row["message"] == expected[1]
+
+
+def test_capacity_error_lasts_as_long_as_asked(world):
+    """A pool stays STARTING without capacity, then starts once the fault's duration is over."""
+    world.account.faults.add(
+        {"kind": "capacity-error", "pool": "POOL", "duration_seconds": 100}
+    )  # fmt: skip
+    world.execute()
+    world.step()
+    world.step(seconds=65)
+    row = world.sql("describe compute pool pool")[0]
+    assert (row["state"], row["error_code"]) == ("STARTING", "392507")
+    assert row["status_message"] == (
+        "Compute pool is starting for last 1 minute. We have observed CAPACITY_ERROR."
+    )
+    world.step(seconds=40)
+    world.step(seconds=2)
+    row = world.sql("describe compute pool pool")[0]
+    assert (row["state"], row["error_code"]) == ("ACTIVE", "")
 
 
 def test_name_and_history_are_kept_for_thirty_days(world):

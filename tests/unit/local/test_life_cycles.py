@@ -92,11 +92,26 @@ def test_instance_status_follows_its_containers(containers, expected):
     assert job_states.instance_status(containers) == expected
 
 
-def test_terminal_statuses_never_change():
-    """Nothing follows a terminal status."""
-    assert all(not job_states.TRANSITIONS[status] for status in job_states.TERMINAL)
-    reachable = set().union(*job_states.TRANSITIONS.values())
-    assert reachable <= set(job_states.TRANSITIONS)
+@pytest.mark.parametrize(
+    ("table", "terminal"),
+    [
+        (job_states.TRANSITIONS, job_states.TERMINAL),
+        (job_states.INSTANCE_TRANSITIONS, job_states.ENDED_INSTANCES),
+        (job_states.CONTAINER_TRANSITIONS, job_states.ENDED_CONTAINERS),
+    ],
+)
+def test_terminal_statuses_never_change(table, terminal):
+    """Nothing follows a terminal status, and from any other one of them can be reached."""
+    assert {status for status, following in table.items() if not following} == terminal
+    assert set().union(*table.values()) <= set(table)
+    for start in table:
+        seen, waiting = set(), [start]
+        while waiting:
+            status = waiting.pop()
+            if status not in seen:
+                seen.add(status)
+                waiting += table[status]
+        assert seen & terminal
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 
 from monad_dagster.local.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners import supervise
-from monad_dagster.local.runners.base import Mount, RunnerError, RunRequest
+from monad_dagster.local.runners.addresses import Peer, hosts_text, write_hosts
+from monad_dagster.local.runners.base import InstanceNetwork, Mount, RunnerError, RunRequest
 from monad_dagster.local.runners.process import ProcessRunner, map_paths
 
 
@@ -241,6 +242,34 @@ def test_volume_inside_an_image_directory(run, runner, image, tmp_path):
     assert end.exit_code == 0, log
     assert (stage / "x").read_text() == "from the image"
     assert not (image.root / "opt/monad/engine/data").exists()
+
+
+def test_names_come_from_the_generated_hosts_file(run, runner, tmp_path):
+    """The hosts file is the container's /etc/hosts, and changes are seen at once."""
+    if runner.level == "plain":
+        pytest.skip("the plain level cannot mount a hosts file")
+    hosts, volume = tmp_path / "hosts", tmp_path / "volume"
+    volume.mkdir()
+    write_hosts(hosts, hosts_text("127.70.0.1", "job-0", []))
+    code = (
+        "import os, socket, time\n"
+        "print(socket.gethostbyname(socket.gethostname()))\n"
+        "open('/v/ready', 'w').close()\n"
+        "while not os.path.exists('/v/go'): time.sleep(0.02)\n"
+        "print(sorted(a[4][0] for a in socket.getaddrinfo('job', 1, type=socket.SOCK_STREAM)))\n"
+    )
+    network = InstanceNetwork(tmp_path, "127.70.0.1", hosts)
+    container = run(
+        "python", "-c", code, wait=False, hostname="job-0", network=network,
+        mounts=(Mount("/v", volume),),
+    )  # fmt: skip
+    _until(lambda: (volume / "ready").exists(), container)
+    peers = [Peer("127.70.0.1", ("job",)), Peer("127.70.0.2", ("job",))]
+    write_hosts(hosts, hosts_text("127.70.0.1", "job-0", peers))
+    (volume / "go").touch()
+    end = container.wait(20)
+    lines = [line.split(" ", 2)[2] for line in container.log_path.read_text().splitlines()]
+    assert (end.exit_code, lines) == (0, ["127.70.0.1", "['127.70.0.1', '127.70.0.2']"])
 
 
 def test_read_only_volume_refuses_writes(run, runner, tmp_path):

@@ -1,10 +1,11 @@
 """Which message directories are removed from the stage."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from monad_dagster.pipes.housekeeping import old_message_directories
+from monad_dagster.pipes.housekeeping import finished_job_services, old_message_directories
 from monad_dagster.pipes.orphans import KnownRuns
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
@@ -25,11 +26,13 @@ def chunks(*dates, job="j_1", folder="messages"):
     ]
 
 
-def service(status="DONE", **labels):
+def service(status="DONE", ended=datetime(2026, 11, 1, tzinfo=UTC), **labels):
     """Describe the job service J_1."""
     comment = json.dumps({"monad_dagster": labels})
     parsed = JobServiceStatus.parse(status)
-    return JobServiceDescription(QualifiedName("D", "S", "J_1"), parsed, status, comment=comment)
+    return JobServiceDescription(
+        QualifiedName("D", "S", "J_1"), parsed, status, comment=comment, updated_on=ended
+    )
 
 
 def removed(files, item):
@@ -69,3 +72,41 @@ def test_other_directories_are_never_named():
     """Neither unknown job services nor other folders of a known one."""
     files = [*chunks(OLD, job="other"), *chunks(OLD, folder="checkpoints")]
     assert removed(files, service(run_id="r1")) == []
+
+
+LOG = [StageFile(ROOT / "runs/j_1/log.txt", 1, last_modified=OLD)]
+
+
+def finished(files, item):
+    """Return the job services that go at once, and those whose log has to be archived first."""
+    found = finished_job_services(files, [item], RUNS, LIMIT)
+    return len(found.archived), len(found.unarchived)
+
+
+def test_a_finished_job_service_goes_when_its_log_is_archived():
+    """Without a log on the stage it is named as one to archive, not as one to drop."""
+    assert finished(LOG, service(run_id="r1")) == (1, 0)
+    assert finished([], service(run_id="r1")) == (0, 1)
+
+
+def test_a_job_service_with_messages_on_the_stage_stays():
+    """Its labels say whose messages these are; they go first."""
+    assert finished([*LOG, *chunks(OLD)], service(run_id="r1")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        service("RUNNING", run_id="r1"),
+        service("CANCELLING", run_id="r1"),
+        service(run_id="r2"),
+        service(run_id="absent", deployment="elsewhere"),
+        service(),
+        service(ended=datetime(2026, 11, 20, tzinfo=UTC), run_id="r1"),
+        service(ended=None, run_id="r1"),
+    ],
+    ids=["active", "ending", "followed", "foreign", "unlabelled", "young", "undated"],
+)
+def test_a_job_service_that_is_young_or_not_ours_is_never_dropped(item):
+    """Neither dropped nor archived."""
+    assert finished(LOG, item) == (0, 0)

@@ -50,9 +50,14 @@ _BLOCKS = (
     "calibration_params",
 )
 _NO_EFFECT = {
-    "data_params": ("features_path",),
     "data_loader_params": ("num_workers", "pin_memory"),
 }
+_DISJOINT = (
+    ("training_end_date", "validation_start_date"),
+    ("training_end_date", "test_start_date"),
+    ("validation_end_date", "test_start_date"),
+    ("training_and_validation_end", "test_start_date"),
+)
 _DATES = (
     "data_start_date",
     "training_end_date",
@@ -163,7 +168,7 @@ def _source(raw: Any, path: str) -> DataSource:
         _require(values, "main_entity_column", path, known)
     made = dict(values)
     made["data_location"] = _location(_require(values, "data_location", path, known), path)
-    if kind == EVENT:
+    if kind == EVENT or values.get("date_column") is not None:
         date = _mapping(_require(values, "date_column", path, known), f"{path}.date_column")
         _require(date, "name", f"{path}.date_column", ("name", "format"))
         made["date_column"] = _build(DateColumn, date, f"{path}.date_column")
@@ -241,7 +246,8 @@ def _data_params(raw: Any, path: str) -> DataParams:
     known = [f.name for f in dataclasses.fields(DataParams)]
     _require(values, "data_start_date", path, known)
     if values.get("features_path"):
-        logger.warning("%s.features_path is accepted but has no effect in this engine", path)
+        text = str(values["features_path"])
+        values["features_path"] = environment.substitute(text, f"{path}.features_path")
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
     check_split(split, f"{path}.split")
@@ -260,5 +266,15 @@ def _data_params(raw: Any, path: str) -> DataParams:
         if a > b:
             raise ConfigError(
                 problem(f"{path}: {right} lies before {left}", f"{values[right]} < {values[left]}")
+            )
+    for left, right in _DISJOINT:
+        if left in stamps and right in stamps and stamps[left] >= stamps[right]:
+            raise ConfigError(
+                problem(
+                    f"{path}: {left} and {right} overlap",
+                    f"{values[left]} is the last day of one range and not before {values[right]},"
+                    " the first of the next: labels of that day would be in both",
+                    f"Set {left} to the day before {right}",
+                )
             )
     return _build(DataParams, values, path)

@@ -21,6 +21,7 @@ from monad.config import environment
 from monad.config.schema import ATTRIBUTE, ENTITY_ATTRIBUTE, EVENT, FoundationModelConfig
 from monad.config.time_range import to_timestamp
 from monad.data.landing import Landed, land, quoted, resolve
+from monad.data.leaks import leave_out_leaks, warn_of_snapshot
 from monad.data.profile import ColumnPlan, plan_columns
 from monad.data.store import CATEGORY, NUMBER, AttributeTable, Column, Store, Table
 from monad.errors import DataError, problem
@@ -118,7 +119,14 @@ class _Ingest:
             if source.type == ATTRIBUTE and source.name not in used:
                 logger.warning("Data source %s is joined to no event source", source.name)
                 continue
-            item = land(self.connection, source, f"src_{index}", keys[source.name], start)
+            item = land(
+                self.connection,
+                source,
+                f"src_{index}",
+                keys[source.name],
+                start,
+                self.training_end,
+            )
             logger.info(
                 "Read data source %s: %d rows, %d columns",
                 source.name,
@@ -131,7 +139,12 @@ class _Ingest:
 
     def _plan(self, item: Landed) -> list[ColumnPlan]:
         if self.given is None:
-            return plan_columns(self.connection, item, self.training_end)
+            made = plan_columns(self.connection, item, self.training_end)
+            if item.source.type == EVENT:
+                leave_out_leaks(self.connection, item, made, self.training_end)
+            else:
+                warn_of_snapshot(item, self.training_end)
+            return made
         plans = self.given.get(item.source.name, [])
         for plan in plans:
             resolve(item.source, plan.name, list(item.columns), "the table")
@@ -217,7 +230,8 @@ class _Ingest:
             )
             joins += (
                 f" LEFT JOIN (SELECT *, rowid AS __at FROM {dimension.table}"
-                f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY rowid) = 1) {alias}"
+                f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {_newest(dimension)})"
+                f" = 1) {alias}"
                 f" ON {' AND '.join(tests)}"
             )
             via = self._array(f"{prefix}_via_{number}", np.int32, item.rows)
@@ -260,12 +274,17 @@ class _Ingest:
             names = [f"a.{quoted(self._spelled(item, column.name))}" for column, _ in columns]
             self._fill(
                 f"SELECT {', '.join(names)} FROM entities e LEFT JOIN (SELECT * FROM {item.table}"
-                " QUALIFY row_number() OVER (PARTITION BY __entity ORDER BY rowid) = 1) a"
+                f" QUALIFY row_number() OVER (PARTITION BY __entity ORDER BY {_newest(item)}) = 1) a"
                 " ON a.__entity = e.__entity ORDER BY e.__index",
                 columns,
                 [],
             )
         return AttributeTable(item.source.name, [column for column, _ in columns])
+
+
+def _newest(item: Landed) -> str:
+    """Order the rows of a key: the newest that holds first, else the first in the table."""
+    return "__time DESC, rowid" if item.dated else "rowid"
 
 
 def _mapped(file: Path, kind: Any, rows: int) -> np.ndarray:

@@ -44,6 +44,7 @@ class Landed:
         table: Name of its table there.
         columns: Its columns beside `__entity` and `__time`, with their normalised type.
         stable_order: True when the row order of the source is meaningful.
+        latest: Latest time of each date column of an attribute source that has no date_column.
     """
 
     source: DataSource
@@ -52,6 +53,12 @@ class Landed:
     rows: int
     stable_order: bool
     facts: dict[str, Any]
+    latest: dict[str, int | None] = dataclasses.field(default_factory=dict)
+
+    @property
+    def dated(self) -> bool:
+        """Whether an attribute source says since when its rows hold."""
+        return self.source.type != EVENT and self.source.date_column is not None
 
 
 def quoted(name: str) -> str:
@@ -65,13 +72,18 @@ def land(
     table: str,
     needed: list[str],
     start: int,
+    end: int | None = None,
 ) -> Landed:
-    """Read *source* into *table*; *needed* names columns that must be kept for joins."""
+    """Read *source* into *table*; *needed* names columns that must be kept for joins.
+
+    Rows of an attribute source with a date_column are read only when they hold by *end*.
+    """
     kind = source.data_location.database_type
+    bounds = _filters(source, start, end)
     if kind == "parquet":
-        return _land_parquet(connection, source, table, needed, start)
+        return _land_parquet(connection, source, table, needed, bounds)
     if kind == "snowflake":
-        return _land_snowflake(connection, source, table, needed, start)
+        return _land_snowflake(connection, source, table, needed, bounds)
     known = (*READ_DATABASES, *OTHER_DATABASES)
     raise ConfigError(
         problem(
@@ -136,11 +148,11 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     if base.startswith("TIMESTAMP") or base == "DATE":
         value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
     elif base == "VARCHAR":
-        value = (
-            f"coalesce(try_strptime({column}, '{pattern}'), TRY_CAST({column} AS TIMESTAMP))"
-            if pattern
-            else f"TRY_CAST({column} AS TIMESTAMP)"
-        )
+        # With a zone in the text the instant is meant; without one the session's zone, UTC, holds.
+        text = f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
+        if pattern:
+            text = f"coalesce(epoch(try_strptime({column}, '{pattern}')), {text})"
+        return f"CAST(ceil({text}) AS BIGINT)"
     elif pattern:
         value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
     else:
@@ -160,7 +172,7 @@ def _select(
         entity = resolve(source, source.main_entity_column, names, "main_entity_column")
         expressions.append(f"CAST({quoted(entity)} AS VARCHAR) AS __entity")
         reserved.add(entity)
-    if source.type == EVENT and source.date_column:
+    if source.date_column:
         date = resolve(source, source.date_column.name, names, "date_column.name")
         expressions.append(f"{_time_sql(source, date, types[date])} AS __time")
         reserved.add(date)
@@ -251,10 +263,12 @@ def _finish(
     return Landed(source, table, columns, rows, stable_order, facts)
 
 
-def _filters(source: DataSource, start: int) -> str:
+def _filters(source: DataSource, start: int, end: int | None) -> str:
     tests = ["__entity IS NOT NULL"] if source.main_entity_column else []
     if source.type == EVENT:
         tests.append(f"__time >= {start}")
+    elif source.date_column:
+        tests.append("__time IS NOT NULL" if end is None else f"__time <= {end}")
     return " WHERE " + " AND ".join(tests) if tests else ""
 
 
@@ -292,7 +306,7 @@ def _land_parquet(
     source: DataSource,
     table: str,
     needed: list[str],
-    start: int,
+    bounds: str,
 ) -> Landed:
     params = source.data_location.connection_params
     relation = parquet_relation(source)
@@ -317,7 +331,7 @@ def _land_parquet(
         seen = connection.execute(f"SELECT count(*) FROM {relation}{where}").fetchall()[0][0]
         connection.execute(
             f"CREATE TABLE {table} AS SELECT * FROM (SELECT {', '.join(expressions)}"
-            f" FROM {relation}{where}){_filters(source, start)}"
+            f" FROM {relation}{where}){bounds}"
         ).fetchall()
     except duckdb.Error as error:
         raise DataError(
@@ -330,7 +344,23 @@ def _land_parquet(
         ) from error
     _fix_lambda_types(connection, table, columns)
     facts = {"name": text, "last_altered": None}
-    return _finish(connection, source, table, columns, seen, True, facts)
+    made = _finish(connection, source, table, columns, seen, True, facts)
+    made.latest = _latest_dates(connection, source, types, f"{relation}{where}")
+    return made
+
+
+def _latest_dates(
+    connection: duckdb.DuckDBPyConnection, source: DataSource, types: dict[str, str], table: str
+) -> dict[str, int | None]:
+    """Return the latest time of each date column of an attribute source without a date_column."""
+    if source.type == EVENT or source.date_column is not None:
+        return {}
+    dates = [n for n, kind in types.items() if kind.startswith(("DATE", "TIMESTAMP"))]
+    if not dates:
+        return {}
+    parts = ", ".join(f"epoch(CAST(max({quoted(name)}) AS TIMESTAMP))" for name in dates)
+    row = connection.execute(f"SELECT {parts} FROM {table}").fetchall()[0]
+    return {n: None if x is None else int(x) for n, x in zip(dates, row, strict=True)}
 
 
 def _land_snowflake(
@@ -338,7 +368,7 @@ def _land_snowflake(
     source: DataSource,
     table: str,
     needed: list[str],
-    start: int,
+    bounds: str,
 ) -> Landed:
     with snowflake.SnowflakeTable(source) as remote:
         names = remote.column_names()
@@ -350,6 +380,7 @@ def _land_snowflake(
         wanted = chosen_columns(source, names, [*needed, *reserved])
         kept = chosen_columns(source, names, needed) + [x.alias for x in source.sql_lambdas]
         columns: dict[str, str] = {}
+        dates: dict[str, int | None] = {}
         seen = 0
         for batch in remote.batches(wanted):
             connection.register("__batch", batch)
@@ -364,8 +395,13 @@ def _land_snowflake(
                 connection.execute(empty).fetchall()
             # DuckDB 2 keeps a result open until it is fetched, and allows nothing else meanwhile.
             connection.execute(
-                f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){_filters(source, start)}"
+                f"INSERT INTO {table} BY NAME SELECT * FROM ({inner}){bounds}"
             ).fetchall()
+            if source.type != EVENT and source.date_column is None:
+                for name, latest in _latest_dates(connection, source, types, "__batch").items():
+                    dates[name] = max(latest or 0, dates.get(name) or 0)
             connection.unregister("__batch")
             seen += batch.num_rows
-        return _finish(connection, source, table, columns, seen, False, remote.facts())
+        made = _finish(connection, source, table, columns, seen, False, remote.facts())
+        made.latest = dates
+        return made

@@ -38,17 +38,42 @@ class EventTable(Protocol):
         ...
 
 
+class Window:
+    """Remembers whether a target function asked for time past the end of the labels.
+
+    Attributes:
+        end: Last second that labels may look at.
+        cut: True once a bounded window reached past it: what was returned is truncated.
+    """
+
+    __slots__ = ("cut", "end")
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.cut = False
+
+    def asked(self, upto: float) -> None:
+        """Note the end of a window; one without an end is meant to take what there is."""
+        if self.end < upto < float("inf"):
+            self.cut = True
+
+
 class DataSourceEvents:
     """The events of one data source, oldest first."""
 
-    __slots__ = ("_changed", "_rows", "_table")
+    __slots__ = ("_changed", "_rows", "_table", "_window")
 
     def __init__(
-        self, table: EventTable, rows: slice | np.ndarray, changed: Mapping[str, Any] | None = None
+        self,
+        table: EventTable,
+        rows: slice | np.ndarray,
+        changed: Mapping[str, Any] | None = None,
+        window: Window | None = None,
     ) -> None:
         self._table = table
         self._rows = rows
         self._changed = dict(changed) if changed else {}
+        self._window = window
 
     @property
     def name(self) -> str:
@@ -121,7 +146,7 @@ class DataSourceEvents:
         if isinstance(rows, slice):
             rows = np.arange(rows.start, rows.stop)
         changed = {name: values[chosen] for name, values in self._changed.items()}
-        return DataSourceEvents(self._table, rows[chosen], changed)
+        return DataSourceEvents(self._table, rows[chosen], changed, self._window)
 
     def filter(self, by: str, condition: Callable[[Any], bool]) -> "DataSourceEvents":
         """Keep the events whose value of *by* meets *condition*, applied value by value."""
@@ -134,7 +159,8 @@ class DataSourceEvents:
         values = self[target]
         made = np.array([func(value) for value in values])
         found = self._table.resolve(target) or target
-        return DataSourceEvents(self._table, self._rows, {**self._changed, found: made})
+        changed = {**self._changed, found: made}
+        return DataSourceEvents(self._table, self._rows, changed, self._window)
 
     def groupBy(self, by: str | list[str]) -> EventsGroupBy:  # noqa: N802 - documented spelling
         """Group the events by one or several columns."""
@@ -145,6 +171,8 @@ class DataSourceEvents:
 
     def between(self, start: float, end: float, side: Side = "right") -> "DataSourceEvents":
         """Return the events of `(start, end]`, or of `[start, end)` with side "left"."""
+        if self._window is not None:
+            self._window.asked(end if side == "right" else end - 1)
         times = self.timestamps
         low = int(np.searchsorted(times, start, side=side))
         high = max(low, int(np.searchsorted(times, end, side=side)))
@@ -153,7 +181,7 @@ class DataSourceEvents:
         else:
             rows = self._rows[low:high]
         changed = {name: values[low:high] for name, values in self._changed.items()}
-        return DataSourceEvents(self._table, rows, changed)
+        return DataSourceEvents(self._table, rows, changed, self._window)
 
     def interval_from(self, start: float | datetime, interval: timedelta) -> "DataSourceEvents":
         """Return the events within *interval* of *start*; a negative one looks back."""

@@ -18,7 +18,7 @@ from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
 from monad.errors import TargetFunctionError, problem
 from monad.targets.attributes import Attributes
-from monad.targets.events import DataSourceEvents, Events
+from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
 from monad.targets.windows import MODE, SPLIT_TIMESTAMP, TRAINING_END_TIMESTAMP
 from monad.tasks import Task
@@ -80,6 +80,7 @@ class Labeler:
         self.task = task
         self.label_end = label_end
         self.mode = mode
+        self._warned = False
         self._sources = {s.name: {c.name: c for c in s.columns} for s in store.attributes}
 
     def _attributes(self, entity: int) -> Attributes:
@@ -108,11 +109,15 @@ class Labeler:
         return Rows(entities[index], stamps[index], targets)
 
     def _one(self, i: int, entity: int, stamp: int, bounds: list[Any]) -> Any:
+        window = Window(self.label_end)
         history = Events(
             {t.name: DataSourceEvents(t, slice(begin[i], now[i])) for t, begin, now, _ in bounds}
         )
         future = Events(
-            {t.name: DataSourceEvents(t, slice(now[i], end[i])) for t, _, now, end in bounds}
+            {
+                t.name: DataSourceEvents(t, slice(now[i], end[i]), None, window)
+                for t, _, now, end in bounds
+            }
         )
         ctx = {
             SPLIT_TIMESTAMP: stamp,
@@ -131,7 +136,23 @@ class Labeler:
                     whereabouts(self.target_fn, error),
                 )
             ) from error
-        return None if made is None else self._checked(made)
+        if made is None:
+            return None
+        if window.cut:
+            self._warn_truncated(stamp)
+            return None
+        return self._checked(made)
+
+    def _warn_truncated(self, stamp: int) -> None:
+        if not self._warned:
+            logger.warning(
+                "LEAK: the target function looks past the end of the labels at split point %d; such"
+                " rows are left out, because their windows are cut short. Return None when"
+                " has_incomplete_training_window(ctx, window) is true. %s",
+                stamp,
+                whereabouts(self.target_fn),
+            )
+            self._warned = True
 
     def _checked(self, made: Any) -> Any:
         kind = self.task.kind

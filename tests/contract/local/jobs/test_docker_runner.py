@@ -181,38 +181,6 @@ def test_image_that_lost_its_grant_is_not_pulled(docker_account, container_engin
     assert "image_repository/secret@sha256:" in row["message"]
 
 
-def test_replicas_find_each_other_by_the_documented_names(either_docker_account):
-    """Each replica has an address of its own; names lead to all that run, and only to them."""
-    code = (
-        "import os, socket, time\n"
-        "index, count = int(os.environ['SNOWFLAKE_JOB_INDEX']), int(os.environ['SNOWFLAKE_JOBS_COUNT'])\n"
-        "own = socket.gethostbyname(socket.gethostname())\n"
-        "server = socket.create_server((own, 6379))\n"
-        "name = os.environ['SNOWFLAKE_SERVICE_NAME'].lower()\n"
-        "look = lambda n: sorted({a[4][0] for a in socket.getaddrinfo(n, 6379, socket.AF_INET)})\n"
-        "full = 'instances.' + name + '.' + os.environ['DOMAIN']\n"
-        "end = time.time() + 30\n"
-        "while len(look(full)) < count and time.time() < end: time.sleep(0.05)\n"
-        "for address in look(name):\n"
-        "    while True:\n"
-        "        try: socket.create_connection((address, 6379), 5).close(); break\n"
-        "        except ConnectionRefusedError: time.sleep(0.05)\n"
-        "print(own in look(name), look(name) == look(full) == look(name + '.' + os.environ['DOMAIN']), len(look(name)))\n"
-        # Leave together, so that nobody's name is gone while another still looks.
-        "os.makedirs('/app/monad_stage/' + name, exist_ok=True)\n"
-        "open('/app/monad_stage/%s/%d' % (name, index), 'w').close()\n"
-        "while len(os.listdir('/app/monad_stage/' + name)) < count: time.sleep(0.05)\n"
-    )
-    domain = either_docker_account.value(
-        "select system$get_service_dns_domain('monad_db.data_schema')"
-    )
-    name = either_docker_account.execute(code, env={"DOMAIN": domain}, more="replicas = 3")
-    either_docker_account.wait(name, seconds=90)
-    assert [either_docker_account.logs(name, i) for i in range(3)] == ["True True 3"] * 3
-    rows = either_docker_account.rows(f"show service instances in service {name}")
-    assert len({row["ip_address"] for row in rows}) == 3
-
-
 def test_containers_of_an_instance_share_its_network(either_docker_account, container_engine):
     """Two containers of one instance talk over localhost and are followed separately."""
     image = "/monad_db/data_schema/image_repository/monad:latest"

@@ -63,7 +63,10 @@ def test_a_job_service_saves_with_its_session_token(account, table, tmp_path):
         for path in ENGINE.rglob("*.py"):
             packed.write(path, path.relative_to(ENGINE.parent))
     account.rows(f"put file://{tmp_path}/engine.zip @monad_stage auto_compress=false")
-    name = account.execute(INSIDE, table, env={"PYTHONPATH": "/app/monad_stage/engine.zip"})
+    name = account.execute(
+        INSIDE, table, env={"PYTHONPATH": "/app/monad_stage/engine.zip"},
+        more="query_warehouse = monad_warehouse",
+    )  # fmt: skip
     account.wait(name)
     assert account.logs(name) == "2"
     rows = kept(account, table)
