@@ -31,8 +31,8 @@ from monad_dagster.spcs.oci_image import ImageConfig, build_layout
 from monad_dagster.spcs.spec import SpecSettings, build_spec
 from monad_dagster.spcs.stage import StageClient
 
-ROUNDS = 5
-WAIT_SECONDS = 40  # of the job service during which statements are counted
+ROUNDS = 3
+WAIT_SECONDS = 30  # of the job service during which statements are counted
 LAYOUT = AccountLayout(instance_family="CPU_X64_S", data_schemas=())
 IMAGE = "/monad_db/data_schema/image_repository/bench:1"
 SCRIPT = """
