@@ -92,8 +92,12 @@ chaos: install ## every signal at every phase, then COUNT=200 materializations u
 	@$(BIN)/python -W ignore -m tests.chaos matrix --write docs/signal-matrix.md
 	@$(BIN)/python -W ignore -m tests.chaos run --seed $(SEED) --count $(COUNT)
 
+# make bench [ONLY=local_account/arrow]; the suites are listed in bench/__main__.py
+bench: install .venv-conformance/connector5/.installed ## figures of the local account and its peers, in one run
+	@$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
 clean: ## stop the local account and remove what runs wrote (keeps .venv)
 	@test ! -x $(BIN)/monad-dagster || $(BIN)/monad-dagster local stop || true
 	@rm -rf .monad
 
-.PHONY: help install pipeline pipeline-docker ui test browser check conformance evaluate clean fidelity chaos
+.PHONY: help install pipeline pipeline-docker ui test browser check bench conformance fidelity evaluate chaos clean

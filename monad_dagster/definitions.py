@@ -63,6 +63,10 @@ def spcs_resource(settings: Settings) -> PipesSPCSClient:
         max_queue_seconds=settings.max_queue_seconds,
         max_runtime_seconds=settings.max_runtime_seconds,
         lineage_table="LINEAGE",
+        credits_per_hour=settings.credit_rates,
+        region_timezone=settings.region_timezone,
+        # The local event table is never late.
+        log_wait_seconds=10.0 if local else 60.0,
     )
 
 

@@ -96,6 +96,11 @@ class Settings:
     max_queue_seconds: float = 3600.0
     max_runtime_seconds: float = 86400.0
 
+    credits_per_hour: str = ""
+    """Credit rates by instance family, such as `GPU_NV_M=2.68,CPU_X64_S=0.11`."""
+    region_timezone: str | None = None
+    """Time zone of the account's region, for maintenance windows, where it is not a common one."""
+
     snowflake: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Connection parameters from SNOWFLAKE_*; empty for the local account."""
 
@@ -125,6 +130,28 @@ class Settings:
                     "num_gpus must be 0 or more, keep_attempts at least 1, the interval above 0",
                 )
             )
+
+    @property
+    def credit_rates(self) -> dict[str, float]:
+        """The configured credit rates.
+
+        Raises:
+            ConfigError: MONAD_CREDITS_PER_HOUR cannot be read.
+        """
+        rates = {}
+        for part in filter(None, (item.strip() for item in self.credits_per_hour.split(","))):
+            family, _, rate = part.partition("=")
+            try:
+                rates[family.strip().upper()] = float(rate)
+            except ValueError as error:
+                raise ConfigError(
+                    problem(
+                        "MONAD_CREDITS_PER_HOUR is not valid",
+                        f"it holds '{part}'",
+                        "Write FAMILY=RATE, separated by commas",
+                    )
+                ) from error
+        return rates
 
     @property
     def local_state_dir(self) -> Path:

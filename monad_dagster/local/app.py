@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from monad_dagster.local import describing, faults_http, login
@@ -21,12 +21,15 @@ from monad_dagster.local.account import Account
 from monad_dagster.local.app_requests import MAX_LOGIN_BYTES, read_json, session_token
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import StatementError
+from monad_dagster.local.file_transfer import LargeFileResponse
 from monad_dagster.local.queries import Query
+from monad_dagster.local.results import ResultSet
 from monad_dagster.local.session import Session
 
 logger = logging.getLogger("monad_dagster.local")
 
 POLL_SECONDS = 20.0
+_SMALL_BYTES, _SMALL_ROWS = 64 * 1024, 100
 IN_PROGRESS = "333333"
 IN_PROGRESS_ASYNC = "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -225,7 +228,8 @@ class Protocol:
         index = parameters["index"]
         if not 0 <= index < len(query.result.chunks):
             return Response(status_code=404)
-        return FileResponse(query.result.chunks[index].path, media_type="application/octet-stream")
+        path = query.result.chunks[index].path
+        return LargeFileResponse(path, media_type="application/octet-stream")
 
     def _chunk_token(self, query_id: str) -> str:
         """Return what opens the chunks of this one result."""
@@ -241,7 +245,13 @@ class Protocol:
     async def _answer(self, query: Query, request: Request) -> Response:
         if not await _wait(query, POLL_SECONDS):
             return self._in_progress(query, IN_PROGRESS)
-        answer = await asyncio.to_thread(self.respond, query, str(request.base_url))
+        url = str(request.base_url)
+        is_small = _is_small(query.result)  # not worth another thread
+        answer = (
+            self.respond(query, url)
+            if is_small
+            else await asyncio.to_thread(self.respond, query, url)
+        )
         return await self._sent(query, answer)
 
     async def _sent(self, query: Query, answer: Response) -> Response:
@@ -327,6 +337,12 @@ def _check_shapes(body: dict[str, Any]) -> None:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _is_small(result: ResultSet | ArrowRows | None) -> bool:
+    if isinstance(result, ArrowRows):
+        return len(result.inline) < _SMALL_BYTES
+    return result is None or len(result.rows) < _SMALL_ROWS
 
 
 async def _wait(query: Query, seconds: float) -> bool:

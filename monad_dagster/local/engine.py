@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from monad_dagster.local import engine_errors, errors
-from monad_dagster.local.adjusting import adjusted
+from monad_dagster.local.adjusting import adjusted, is_constant
 from monad_dagster.local.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.statements import quote_identifier, quote_literal
 from monad_dagster.local.variants import compare_as_text
@@ -345,7 +345,9 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            transformed = compare_as_text(cursor._transform(adjusted(expression), params))
+            transformed = expression
+            if not is_constant(expression):
+                transformed = compare_as_text(cursor._transform(adjusted(expression), params))
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):

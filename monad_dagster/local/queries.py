@@ -9,7 +9,7 @@ import logging
 import threading
 import traceback
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
@@ -27,6 +27,9 @@ logger = logging.getLogger("monad_dagster.local")
 _MULTI_STATEMENT = 0xA000  # connector 5.x fetches the children of a result of this type
 _KEEP_RESULTS = 2_000
 _KEEP_SPOOLED = 64
+_KEEP_BYTES = 256 * 1024 * 1024  # of results in memory
+_KEEP_LATEST = 64
+_TRIM_STEP = 100  # how many are forgotten at once, so that most statements do no such work
 _CANCEL_GRACE_SECONDS = 2.0
 
 
@@ -49,6 +52,7 @@ class Query:
         self.role = session.role
         self.done = threading.Event()
         self.canceled = False
+        self.kept_bytes = 0
         self.is_async = False
         self._watchers: list[Any] = []
         self._lock = threading.Lock()
@@ -78,6 +82,8 @@ class Queries:
         self._lock = threading.Lock()
         self._by_id: OrderedDict[str, Query] = OrderedDict()
         self._by_request: dict[tuple[int, str], str] = {}
+        self._spooled: deque[Query] = deque()
+        self._bytes = 0
 
     def submit(
         self,
@@ -173,7 +179,17 @@ class Queries:
             "finalWarehouseName": session.warehouse,
             "finalRoleName": session.role,
         }
+        self._keep(query)
         query.finish()
+
+    def _keep(self, query: Query) -> None:
+        """Account for what a result holds, on disk and in memory."""
+        if isinstance(query.result, ArrowRows):
+            query.kept_bytes = len(query.result.inline)
+            with self._lock:
+                self._bytes += query.kept_bytes
+                if query.result.chunks:
+                    self._spooled.append(query)
 
     def get(self, query_id: str) -> Query | None:
         """Return a statement by its query id."""
@@ -213,18 +229,20 @@ class Queries:
 
     def _trim(self) -> None:
         with self._lock:
-            spooled = [q for q in self._by_id.values() if _is_spooled(q)]
-            excess = spooled[: max(0, len(spooled) - _KEEP_SPOOLED)]
-            while len(self._by_id) - len(excess) > _KEEP_RESULTS:
-                oldest = next(iter(self._by_id.values()))
-                if not oldest.done.is_set():
-                    break
-                self._forget(oldest)
-            for query in excess:
+            while len(self._spooled) > _KEEP_SPOOLED:
+                self._forget(self._spooled.popleft())
+            if len(self._by_id) <= _KEEP_RESULTS and self._bytes <= _KEEP_BYTES:
+                return
+            # A statement that runs for hours stays, and must not keep the later ones.
+            ended = [query for query in self._by_id.values() if query.done.is_set()]
+            for query in ended[:-_KEEP_LATEST]:
+                if len(self._by_id) <= _KEEP_RESULTS - _TRIM_STEP and self._bytes <= _KEEP_BYTES:
+                    return
                 self._forget(query)
 
     def _forget(self, query: Query) -> None:
-        self._by_id.pop(query.id, None)
+        if self._by_id.pop(query.id, None) is not None:
+            self._bytes -= query.kept_bytes
         self._by_request.pop((query.session.id, query.request_id), None)
         if isinstance(query.result, ArrowRows):
             query.result.discard()
@@ -253,10 +271,6 @@ def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
             f"{wanted}.",
         )
     return pieces
-
-
-def _is_spooled(query: Query) -> bool:
-    return query.done.is_set() and isinstance(query.result, ArrowRows) and bool(query.result.chunks)
 
 
 def new_query_id() -> str:

@@ -156,3 +156,14 @@ def local_environment(local):
         "role": "CONTRACT_ROLE", "create_pool": "1",
     }  # fmt: skip
     return {f"{PREFIX}{key.upper()}": value for key, value in values.items()}
+
+
+def leftovers(local, prefix):
+    """Return what a closed target left in a local account."""
+    with snowflake.connector.connect(**local.connection("ADMIN")) as admin:
+        cursor = admin.cursor(snowflake.connector.DictCursor)
+        return [
+            row["name"]
+            for kind in ("DATABASES", "ROLES", "WAREHOUSES", "COMPUTE POOLS")
+            for row in cursor.execute(f"SHOW {kind} LIKE '{prefix}%'").fetchall()
+        ]

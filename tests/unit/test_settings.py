@@ -61,3 +61,12 @@ def test_scenarios_follow_the_config_when_it_has_its_own(tmp_path):
     )
     assert own.scenarios == tmp_path / "scenarios" / "online_retail"
     assert load_settings(common).scenarios == tmp_path / "scenarios"
+
+
+def test_credit_rates_are_read_by_family():
+    """One variable holds the rates; what cannot be read is named."""
+    settings = load_settings({"MONAD_CREDITS_PER_HOUR": "gpu_nv_m=2.68, CPU_X64_S=0.11"})
+    assert settings.credit_rates == {"GPU_NV_M": 2.68, "CPU_X64_S": 0.11}
+    assert load_settings({}).credit_rates == {}
+    with pytest.raises(ConfigError, match="GPU_NV_M=lots"):
+        assert load_settings({"MONAD_CREDITS_PER_HOUR": "GPU_NV_M=lots"}).credit_rates

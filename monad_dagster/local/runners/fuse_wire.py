@@ -98,9 +98,9 @@ def entry(node: int, attr: bytes) -> bytes:
     return _ENTRY.pack(node, 0, 0, 0, 0, 0) + attr
 
 
-def attr_out(attr: bytes) -> bytes:
+def attr_out(attr: bytes, valid_seconds: int = 0) -> bytes:
     """Return `struct fuse_attr_out`."""
-    return _ATTR_OUT.pack(0, 0, 0) + attr
+    return _ATTR_OUT.pack(valid_seconds, 0, 0) + attr
 
 
 def opened(handle: int, flags: int = 0) -> bytes:

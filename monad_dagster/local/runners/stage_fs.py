@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 import stat
+import threading
 import uuid
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from monad_dagster.local.runners.fuse_wire import Handler, Reply, Request
 from monad_dagster.local.runners.stage_nodes import Handle, Node, NodeTable, stage_error
 
 HIDDEN = ".monad-"  # how the account names what it is itself moving into a stage
+_LARGE, _AHEAD = 128 * 1024, 8 << 20
 _FILE_MODE, _DIRECTORY_MODE = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
 
@@ -44,6 +46,7 @@ class StageFileSystem:
         self._full_note = full_note
         self._uid, self._gid = uid, gid
         self._table = NodeTable()
+        self._thread = threading.local()
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers each request."""
@@ -54,6 +57,13 @@ class StageFileSystem:
     def num_writers(self) -> int:
         """How many files are being written."""
         return self._table.num_writers
+
+    def _buffer(self) -> memoryview:
+        """Return this thread's buffer; its reply is sent before the thread reads again."""
+        found = getattr(self._thread, "buffer", None)
+        if found is None:
+            found = self._thread.buffer = memoryview(bytearray(fuse_wire.MAX_WRITE))
+        return found
 
     # --- names
 
@@ -178,7 +188,12 @@ class StageFileSystem:
     def do_read(self, request: Request) -> Reply:
         """Read from the version that was opened."""
         number, offset, size = request.unpack("<QQI")
-        return os.pread(self._table.handle(number).descriptor, size, offset)
+        buffer = self._buffer()[:size]
+        descriptor = self._table.handle(number).descriptor
+        count = os.preadv(descriptor, [buffer], offset)
+        if size >= _LARGE:  # a long sequential read: let the disk work ahead of the requests
+            os.posix_fadvise(descriptor, offset + size, _AHEAD, os.POSIX_FADV_WILLNEED)
+        return buffer[:count]
 
     def do_write(self, request: Request) -> Reply:
         """Write at the end of the file; anywhere else is a random write."""
@@ -362,7 +377,12 @@ class StageFileSystem:
         return fuse_wire.attributes(facts, inode=inode, mode=mode, uid=self._uid, gid=self._gid)
 
     def _attr_out(self, number: int, wanted: int | None) -> bytes:
-        return fuse_wire.attr_out(self._attributes(number, self._facts(number, wanted)))
+        attr = self._attributes(number, self._facts(number, wanted))
+        node = self._table.node(number)
+        # The kernel asks before each read() otherwise. Names are looked up each time, so that a
+        # new version is seen at once whatever is remembered of the old one.
+        is_complete = not any(handle.partial for handle in self._table.opened(node))
+        return fuse_wire.attr_out(attr, 1 if is_complete and node.path else 0)
 
     def _facts(self, number: int, wanted: int | None) -> os.stat_result:
         """Return the facts of an open file, or of the node's version."""

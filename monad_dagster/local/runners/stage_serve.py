@@ -76,6 +76,7 @@ def serve(
     )
     link = fuse_wire.Connection(descriptor, files.handlers())
     link.start()
+    Path(volume["target"]).stat()  # the kernel sets its own read-ahead when the mount begins
     fuse_wire.read_ahead(volume["target"])
     return files, link
 

@@ -33,7 +33,6 @@ KINDS = [
 ]
 # Said in the log when given; the contract test of the listed names checks that it is.
 SAID = {
-    "DataParams.features_path",
     "DataLoaderParams.num_workers",
     "DataLoaderParams.pin_memory",
     "TrainingParams.top_k",

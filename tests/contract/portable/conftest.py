@@ -46,6 +46,7 @@ def target(tmp_path_factory):
     finally:
         found.close()
         if local is not None:
+            assert targets.leftovers(local, found.prefix) == []
             for key in [key for key in os.environ if key.startswith(targets.PREFIX)]:
                 del os.environ[key]
             local.reset()

@@ -1,5 +1,6 @@
 """A training that is killed continues from its last complete checkpoint."""
 
+import importlib
 import json
 import os
 import shutil
@@ -182,3 +183,56 @@ def test_two_partial_checkpoints_stay_and_unneeded_files_go(tmp_path):
     found = resume.newest(output, "key", scratch)
     assert (found.step, found.used_seconds) == (4, 1.5)
     assert (scratch / "lightning_checkpoints" / "epoch=4.ckpt").read_text() == "4"
+
+
+SCENARIO = """
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from monad.ui.module import BinaryClassificationTask
+
+MARK = Path({mark!r})
+TASK = BinaryClassificationTask()
+
+
+def target_fn(history, future, attributes, ctx):
+    return np.array([float(future["transactions"].count() == 0)], dtype=np.float32)
+
+
+class Once(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 4 and not MARK.exists():
+            MARK.touch()
+            raise RuntimeError("the node is gone")
+
+
+TRAINING = {{
+    "epochs": 2, "limit_train_batches": 3, "checkpoint_every_n_steps": 1, "callbacks": [Once()]
+}}
+"""
+
+
+def test_the_train_script_resumes_in_its_directory(shop, tmp_path, monkeypatch, caplog):
+    """`train.py --resume` continues after a lost node, and its manifest holds the result only."""
+    monkeypatch.syspath_prepend(str(ROOT / "container" / "scripts"))
+    monkeypatch.delitem(sys.modules, "train", raising=False)
+    train = importlib.import_module("train")
+    monkeypatch.delitem(sys.modules, "train")
+    file = tmp_path / "scenario.py"
+    file.write_text(SCENARIO.format(mark=str(tmp_path / "mark")))
+    arguments = ["--checkpoint-dir", str(shop / "whole"), "--save-path", str(tmp_path / "out")]
+    arguments += ["--scenario", str(file)]
+    with pytest.raises(RuntimeError, match="node is gone"):
+        train.main(arguments)
+    manifests = [p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("lineage.json")]
+    assert manifests
+    assert {p.parts[:2] for p in manifests} == {("checkpoints", "partial")}
+    with caplog.at_level("INFO", "monad"):
+        train.main([*arguments, "--resume"])
+    assert "Resume: continuing from step" in caplog.text
+    listed = json.loads((tmp_path / "out" / "lineage.json").read_text())["files"]
+    names = {entry["path"] for entry in listed}
+    assert "checkpoints/best_model.ckpt" in names
+    assert not any("partial" in name for name in names)

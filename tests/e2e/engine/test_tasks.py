@@ -16,9 +16,9 @@ from monad.config import (
     TestingParams,
     TrainingParams,
 )
-from monad.errors import ConfigError
+from monad.errors import CheckpointError, ConfigError
 from monad.targets import sketch
-from monad.ui import pretrain
+from monad.ui import fit_behavioral_representation, pretrain
 from monad.ui.module import (
     BinaryClassificationTask,
     MulticlassClassificationTask,
@@ -142,6 +142,19 @@ def test_raw_output_and_thresholds(shop, tmp_path):
     assert np.array_equal(np.array([row[1:] for row in cut], dtype=float), shares >= 0.4)
 
 
+def test_the_best_classes_of_a_multilabel_task(shop, tmp_path):
+    """top_k marks the k best classes of each row; together with a threshold it is refused."""
+    module = scenario(shop, "multilabel")
+    module.fit(quick(checkpoint_dir=tmp_path / "c"))
+    _, decoded = predicted(module, tmp_path / "a.tsv")
+    _, best = predicted(module, tmp_path / "b.tsv", top_k=2)
+    for scores, marks in zip(decoded, best, strict=True):
+        chosen = {i for i, mark in enumerate(marks[1:]) if mark == "1"}
+        assert chosen == set(np.argsort([-float(x) for x in scores[1:]], kind="stable")[:2])
+    with pytest.raises(ConfigError, match="mutually exclusive"):
+        TestingParams(output_type="decoded", top_k=2, predictions_threshold=0.5)
+
+
 def test_half_precision_predicts_nearly_the_same(shop, tmp_path):
     """`precision="bf16-mixed"` changes scores by rounding only."""
     module = scenario(shop, "binary")
@@ -208,6 +221,29 @@ def test_unknown_metrics_are_refused_before_training(shop, tmp_path):
             quick(metrics=[MetricParams("rmsee")], checkpoint_dir=tmp_path / "c")
         )
     assert not (tmp_path / "c").exists()
+
+
+def test_a_fitted_representation_is_used_again(shop, tmp_path, caplog):
+    """features_path leaves fitting out and gives the same weights; a longer range is a leak."""
+    fit_behavioral_representation(shop / "fm_config.yaml", tmp_path / "features")
+    values = shop_config(shop, epochs=1)
+    values["data_params"]["features_path"] = str(tmp_path / "features")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "monad"):
+        pretrain(write_config(tmp_path, values), tmp_path / "fm")
+    assert "Fitting left out" in caplog.text
+    assert "Fitting finished" not in caplog.text
+    one, two = (
+        torch.load(path / "fm" / "best_model.ckpt", weights_only=True)["network"]
+        for path in (shop, tmp_path)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    values["data_params"]["training_end_date"] = "2020-06-30"
+    with pytest.raises(CheckpointError, match="LEAK.*longer training range"):
+        pretrain(write_config(tmp_path, values), tmp_path / "leaky")
+    values["data_params"]["features_path"] = str(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="holds no fitted representation"):
+        pretrain(write_config(tmp_path, values), tmp_path / "none")
 
 
 class Count(Callback):

@@ -50,7 +50,6 @@ _BLOCKS = (
     "calibration_params",
 )
 _NO_EFFECT = {
-    "data_params": ("features_path",),
     "data_loader_params": ("num_workers", "pin_memory"),
 }
 _DISJOINT = (
@@ -217,8 +216,6 @@ def _location(raw: Any, path: str) -> DataLocation:
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataLocation)]
     check_database(_require(values, "database_type", path, known), path)
-    if (values.get("connection_params") or {}).get("cache_path"):
-        logger.warning("%s.cache_path is accepted but has no effect in this engine", path)
     return _build(DataLocation, values, path)
 
 
@@ -247,7 +244,8 @@ def _data_params(raw: Any, path: str) -> DataParams:
     known = [f.name for f in dataclasses.fields(DataParams)]
     _require(values, "data_start_date", path, known)
     if values.get("features_path"):
-        logger.warning("%s.features_path is accepted but has no effect in this engine", path)
+        text = str(values["features_path"])
+        values["features_path"] = environment.substitute(text, f"{path}.features_path")
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
     check_split(split, f"{path}.split")

@@ -20,7 +20,7 @@ from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
 from monad.io.checkpoint import write_checkpoint
 from monad.io.storage import resolve_output
-from monad.io.writer import prepare_output, publish, scratch_directory
+from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
 from monad.training.loop import Plan, loader, run_trainer
@@ -61,7 +61,8 @@ def pretrain(
         fit_logger.info("Overwrite flag set, the directory %s was cleaned", output)
     with scratch_directory() as scratch:
         attempt = Attempt.open(output, scratch, resume, "pretrain", config.raw)
-        store, representation = _fitted(config, scratch) or _fit(config, scratch)
+        found = _fitted(config, scratch) or _given_features(config, scratch)
+        store, representation = found or _fit(config, scratch)
         if attempt.partial is None:
             attempt.writer().write(None)
         metrics = _train(config, store, representation, attempt)
@@ -130,6 +131,39 @@ def _fitted(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Repres
         return None
     representation = Representation.from_plain(torch.load(stored, weights_only=True))
     store, _ = open_store(config, training_end(config), representation.column_plans())
+    return store, representation
+
+
+def _given_features(
+    config: FoundationModelConfig, scratch: Path
+) -> tuple[Store, Representation] | None:
+    """Use the representation of `data_params.features_path`, when it is given and fits."""
+    given = config.data_params.features_path
+    if given is None:
+        return None
+    source = Path(given)
+    if not (source / FEATURES / "representation.pt").is_file():
+        raise CheckpointError(
+            problem(
+                "data_params.features_path holds no fitted representation",
+                f"path {source}",
+                "Give the directory that fit_behavioral_representation wrote, or leave it out",
+            )
+        )
+    for name in (f"{FEATURES}/representation.pt", SUGGESTED):
+        if (source / name).is_file():
+            copy_once(source / name, scratch / name)
+    store, representation = _fitted(config, scratch) or _fit(config, scratch)
+    end = training_end(config)
+    if end is not None and representation.training_end > end:
+        raise CheckpointError(
+            problem(
+                "LEAK: data_params.features_path was fitted on a longer training range",
+                f"it ends {representation.training_end - end} seconds after this configuration's",
+                "Fit the representation on this training range",
+            )
+        )
+    fit_logger.info("Fitting left out: the representation of %s is used", source)
     return store, representation
 
 

@@ -229,7 +229,7 @@ class MonadModuleImpl:
     def _warn_ignored(self, params: TestingParams) -> None:
         """Warn of testing parameters that have no effect on this task."""
         kind = self.task.kind
-        if params.top_k is not None and kind != "recommendation":
+        if params.top_k is not None and kind not in ("recommendation", "multilabel"):
             warn_no_effect(f"TestingParams.top_k of a {kind} task", "every score is written")
         if params.predictions_threshold is not None and kind not in ("binary", "multilabel"):
             warn_no_effect(f"TestingParams.predictions_threshold of a {kind} task")
@@ -321,6 +321,10 @@ class MonadModuleImpl:
         shown: Any = output.numpy() if raw else decoded
         if params.predictions_threshold is not None and self.task.kind in ("binary", "multilabel"):
             shown = (decoded >= params.predictions_threshold).astype(int)
+        if params.top_k is not None and self.task.kind == "multilabel":
+            best = np.argsort(-decoded, axis=1, kind="stable")[:, : params.top_k]
+            shown = np.zeros(decoded.shape, dtype=int)
+            np.put_along_axis(shown, best, 1, axis=1)
         return shown, None, decoded
 
     def _save(self, file: PredictionFile, scratch: Path, params: TestingParams) -> None:

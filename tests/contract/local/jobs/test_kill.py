@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import conftest as jobs_conftest
@@ -44,6 +46,17 @@ def restart(account):
     account.local.start(wait_seconds=120)
 
 
+def die_at_start(account, seconds):
+    """Start the server and kill it again while it still starts."""
+    command = [sys.executable, "-m", "monad_dagster.local.serve",
+               "--state-dir", str(account.local.state_dir)]  # fmt: skip
+    with (account.local.state_dir / "server.log").open("ab") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    time.sleep(seconds)
+    server.kill()
+    server.wait()
+
+
 def job_statement(account, seconds):
     """Return a function that gives the statement of a short job service."""
 
@@ -77,6 +90,8 @@ def test_acknowledged_writes_survive_a_kill(mortal, tmp_path, number):
         writer.thread.join(60)
         assert not writer.thread.is_alive()
         assert writer.unexpected is None
+    if number % 2:
+        die_at_start(mortal, chance.uniform(0.2, 2.0))
     restart(mortal)
     assert sum(writer.acknowledged for writer in writers) > 0
     found = [(writer.database, writer.differences()) for writer in writers]
