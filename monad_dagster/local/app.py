@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from monad_dagster.local import describing, faults_http, login
@@ -21,6 +21,7 @@ from monad_dagster.local.account import Account
 from monad_dagster.local.app_requests import MAX_LOGIN_BYTES, read_json, session_token
 from monad_dagster.local.arrow_results import ArrowRows
 from monad_dagster.local.errors import StatementError
+from monad_dagster.local.file_transfer import LargeFileResponse
 from monad_dagster.local.queries import Query
 from monad_dagster.local.results import ResultSet
 from monad_dagster.local.session import Session
@@ -227,7 +228,8 @@ class Protocol:
         index = parameters["index"]
         if not 0 <= index < len(query.result.chunks):
             return Response(status_code=404)
-        return FileResponse(query.result.chunks[index].path, media_type="application/octet-stream")
+        path = query.result.chunks[index].path
+        return LargeFileResponse(path, media_type="application/octet-stream")
 
     def _chunk_token(self, query_id: str) -> str:
         """Return what opens the chunks of this one result."""

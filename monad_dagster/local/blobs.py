@@ -5,18 +5,18 @@ A PUT or GET statement hands out a token that opens one stage for reading or wri
 
 import contextlib
 import errno
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from monad_dagster.local import faults_disk
 from monad_dagster.local.errors import StatementError
+from monad_dagster.local.file_transfer import LargeFileResponse, write_stream
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -79,7 +79,8 @@ class Blobs:
         if request.method == "DELETE":
             path.unlink(missing_ok=True)
             return Response(status_code=204)
-        return FileResponse(path, media_type="application/octet-stream", headers=self._load(path))
+        headers = self._load(path)
+        return LargeFileResponse(path, media_type="application/octet-stream", headers=headers)
 
     def _locate(self, request: Request, *, write: bool) -> Path | None:
         """Return the file's place when the token opens its stage."""
@@ -95,19 +96,22 @@ class Blobs:
             return None
 
     async def _receive(self, request: Request, path: Path) -> Response:
-        """Write the body beside its place and rename it there once complete."""
+        """Write the body beside its place and rename it there once complete.
+
+        A killed account loses nothing of it; only a power cut could, which is not promised.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".monad-{secrets.token_hex(8)}")
         stage, _ = _split(request)
         key = f"{'.'.join(stage)}/{secrets.token_hex(8)}"
+
+        def check() -> None:
+            if faults_disk.is_full(self.account.faults, key, stage):
+                raise faults_disk.no_space(path.name)
+
         try:
             with partial.open("wb") as file:
-                async for piece in request.stream():
-                    if faults_disk.is_full(self.account.faults, key, stage):
-                        raise faults_disk.no_space(path.name)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
+                await write_stream(request.stream(), file, check)
             partial.replace(path)
         except OSError as error:
             if error.errno != errno.ENOSPC:
