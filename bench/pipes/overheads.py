@@ -231,6 +231,7 @@ def statements_while_waiting(arguments: dict, instance: dg.DagsterInstance) -> t
     waiting = [kind for at, kind, _ in COUNTER.sent if start + 2 < at < start + WAIT_SECONDS]
     kinds: dict[str, int] = {}
     for kind in waiting:
-        kinds[kind] = kinds.get(kind, 0) + 1
+        word = " ".join(kind.split()[:2])
+        kinds[word] = kinds.get(word, 0) + 1
     share = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     return len(waiting) * 60 / (WAIT_SECONDS - 2), share

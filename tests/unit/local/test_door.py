@@ -43,7 +43,7 @@ def ask(address, data):
             answer = b""
             while part := connection.recv(65536):
                 answer += part
-        except ConnectionError:
+        except OSError:  # closed at once
             return b""
         return answer
 
