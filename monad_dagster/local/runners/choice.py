@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monad_dagster.local.image_rootfs import Image
+from monad_dagster.local.images.image_rootfs import Image
 from monad_dagster.local.runners import docker_attach, docker_runner
 from monad_dagster.local.runners.base import ImagePull, Runner, RunnerError, RunningContainer
 from monad_dagster.local.runners.docker_client import Engine, find_engine

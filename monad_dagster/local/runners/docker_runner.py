@@ -382,7 +382,7 @@ def num_host_gpus() -> int:
 
 
 def _no_image(digest: str) -> Any:
-    from monad_dagster.local.image_rootfs import Image, ImageConfig
+    from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 
     return Image(digest, Path("/nonexistent"), ImageConfig())
 

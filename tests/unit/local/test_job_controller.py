@@ -6,12 +6,12 @@ import json
 import pytest
 from job_fakes import FakeClock, FakeRunner, InlineExecutor
 
-from monad_dagster.local import dispatch
 from monad_dagster.local.account import Account
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.job_launch import Launcher
-from monad_dagster.local.job_services import JobServices
-from monad_dagster.local.statements import Statement
+from monad_dagster.local.jobs.job_launch import Launcher
+from monad_dagster.local.jobs.job_services import JobServices
+from monad_dagster.local.sql import dispatch
+from monad_dagster.local.sql.statements import Statement
 
 SETUP = (
     "create database db", "create schema db.s", "create stage db.s.st",
