@@ -97,7 +97,7 @@ def world(tmp_path):
     store.append(upload, config)
     digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
     store.finish_upload(upload, digest, key)
-    body = json.dumps({"config": {"digest": digest}, "layers": []}).encode()
+    body = json.dumps({"schemaVersion": 2, "config": {"digest": digest}, "layers": []}).encode()
     store.put_manifest(key, "img", "1", body, media_type="")
     yield world
     world.account.close()
