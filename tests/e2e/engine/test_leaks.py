@@ -131,11 +131,10 @@ def test_trap_2_nothing_is_fitted_on_the_future(shop):
     assert first == second
     assert not any("7" in f.values for f in two.fields if f.column == "channel")
     position = one.item_field(("transactions", "article_id"))
-    features = [
-        PairReader(RowReader(store, one, 16), position).item_features(END)
-        for store in (here, there)
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(*features, strict=True))
+    items = [PairReader(RowReader(s, one, 16), position).context(END) for s in (here, there)]
+    assert np.array_equal(items[0].features, items[1].features)
+    for name in ("by_entity", "by_day"):
+        assert (getattr(items[0], name) != getattr(items[1], name)).nnz == 0
 
 
 def test_trap_2_testing_on_time_that_training_saw_is_said(shop, tmp_path, caplog):

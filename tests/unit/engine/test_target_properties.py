@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monad.data.store import CATEGORY, NUMBER, Column, Table
-from monad.model.heads import ItemHead
+from monad.model.heads import items_loss
 from monad.targets import (
     Attributes,
     DataSourceEvents,
@@ -213,8 +213,7 @@ def test_masked_items_have_no_part_in_the_loss():
         "masked_rows": torch.tensor([0]),
         "masked_items": torch.tensor([4]),
     }
-    head = ItemHead(0, 6, 4, 4)
-    loss = head.loss(scores, batch)
+    loss = items_loss(scores, batch)
     loss.backward()
     assert scores.grad is not None
     assert scores.grad[0, 4] == 0.0

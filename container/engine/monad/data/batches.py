@@ -123,11 +123,34 @@ class RowReader:
         return column.part(np.where(keep, codes, -1).reshape(shape))
 
     def read(
-        self, entities: np.ndarray, stamps: np.ndarray, most_events: int | None = None
+        self,
+        entities: np.ndarray,
+        stamps: np.ndarray,
+        most_events: int | None = None,
+        aggregates: np.ndarray | None = None,
     ) -> Batch:
-        """Return the tensors of a batch; *most_events* shortens the sequences further."""
+        """Return the tensors of a batch.
+
+        *most_events* shortens the sequences further; *aggregates* are computed unless given.
+        """
         begin, end = self.bounds(entities, stamps)
         size = np.minimum(end - begin, min(most_events or self.max_events, self.max_events))
+        batch = self.sequences(end - size, end)
+        batch["entities"] = torch.from_numpy(entities.astype(np.int64))
+        batch["stamps"] = torch.from_numpy(stamps.astype(np.int64))
+        self._bags(batch, begin, end, stamps)
+        if aggregates is None:
+            aggregates = self.aggregates.read(entities, stamps)
+        batch["aggregates"] = torch.from_numpy(aggregates)
+        batch["attribute_codes"] = torch.from_numpy(self.attribute_codes[entities])
+        batch["attribute_numbers"] = torch.from_numpy(self.attribute_numbers[entities])
+        parts = [column.part(column.column.raw(entities)) for column in self.attribute_dense]
+        add_parts(batch, "attribute_dense", parts)
+        return batch
+
+    def sequences(self, begin: np.ndarray, end: np.ndarray) -> Batch:
+        """Return the events of stream ranges, one row each, without anything beside them."""
+        size = end - begin
         longest = max(int(size.max(initial=0)), 1)
         grid = (end - size)[:, None] + np.arange(longest)[None, :]
         valid = np.arange(longest)[None, :] < size[:, None]
@@ -135,12 +158,10 @@ class RowReader:
         flat = np.minimum(np.where(valid, grid, 0), max(total - 1, 0)).reshape(-1)
         keep = valid.reshape(-1)
         batch: Batch = {
-            "entities": torch.from_numpy(entities.astype(np.int64)),
-            "stamps": torch.from_numpy(stamps.astype(np.int64)),
             "length": torch.from_numpy(size.astype(np.int64)),
             "valid": torch.from_numpy(valid),
         }
-        shape = (len(entities), longest)
+        shape = (len(size), longest)
         batch["codes"] = [
             torch.from_numpy(np.where(keep, self.codes(k, flat), ABSENT).reshape(shape))
             for k in range(len(self.categories))
@@ -149,13 +170,7 @@ class RowReader:
         stacked = np.stack(numbers, 2) if numbers else np.zeros((*shape, 0), np.float32)
         batch["numbers"] = torch.from_numpy(stacked.astype(np.float32))
         self._times(batch, flat, shape, valid)
-        self._bags(batch, begin, end, stamps)
-        batch["aggregates"] = torch.from_numpy(self.aggregates.read(entities, stamps))
-        batch["attribute_codes"] = torch.from_numpy(self.attribute_codes[entities])
-        batch["attribute_numbers"] = torch.from_numpy(self.attribute_numbers[entities])
         add_parts(batch, "dense", [self._dense(*d, flat, keep, shape) for d in self.dense])
-        parts = [column.part(column.column.raw(entities)) for column in self.attribute_dense]
-        add_parts(batch, "attribute_dense", parts)
         return batch
 
     def _times(

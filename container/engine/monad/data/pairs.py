@@ -1,24 +1,55 @@
 """Features of (main entity, item) pairs and of items at a split point, for recommendation.
 
-How often and how recently the entity took the item, how popular the item was lately, and how
-often it goes with what the entity took last. All from events with `time <= split`.
+How often, how recently and how regularly the entity took the item, how it fits what the entity took
+last, and how the item sells; for the entity's own items, companions of those, and what is popular
+now. All from events with `time <= split`.
 """
 
+import dataclasses
+import time
 from typing import Any
 
 import numpy as np
 import torch
 
 from monad.config.time_range import DAY_SECONDS
+from monad.data.aggregates import squash
 from monad.data.batches import Batch, RowReader
+from monad.data.popularity import ItemContext, ItemHistory, item_names, matched, top_columns
 
-POPULARITY_DAYS = (7, 30, 90)
-PAIR_FEATURES = 9
-ITEM_FEATURES = len(POPULARITY_DAYS) + 2
-_NEIGHBOURS = 20
-_RECENT_ITEMS = 20
-_CACHED_POINTS = 128
-_NEIGHBOUR_SECONDS = 28 * DAY_SECONDS  # companions are counted anew at these steps
+ITEM_NUMBERS = 3
+_OWN_ITEMS, _POPULAR, _NEAR = 200, 50, 60
+_MOST_EVENTS = 1_000  # of one entity
+_CACHED_POINTS = 16
+_HALF_LIVES = (15.0, 60.0)
+_RECENT_DAYS = (30, 90, 180)
+_NEVER = 3650.0
+_PROFILES = 4
+_DAYS = 1 << 14  # days fit below this stride
+
+
+@dataclasses.dataclass
+class Pairs:
+    """Candidate pairs sorted by row: the row, the item and the features of each."""
+
+    rows: np.ndarray
+    items: np.ndarray
+    features: np.ndarray
+
+
+@dataclasses.dataclass
+class _Own:
+    """What rows took: parallel arrays over their events, and distinct days counted back."""
+
+    size: int
+    rows: np.ndarray
+    items: np.ndarray
+    age: np.ndarray
+    day: np.ndarray
+    numbers: list[np.ndarray]
+    back: np.ndarray  # active days of the row after the event's own
+    days: np.ndarray  # active days of each row
+    profiles: list[Any] = dataclasses.field(default_factory=lambda: [None] * _PROFILES)
 
 
 class PairReader:
@@ -30,157 +61,245 @@ class PairReader:
         index = reader.categories[item_position]
         field = reader.representation.fields[index]
         self.num_items = field.size
-        table = reader.store.table(field.owner)
-        column = table.column(field.column)
-        lookup = field.lookup(column.distinct)
-        times = np.asarray(table.times)
-        order = np.argsort(times, kind="stable")
-        self._times = times[order]
-        self._items = lookup[column.raw(order)].astype(np.int32)
-        self._owners = table.entities[order]
-        self._points: dict[tuple[str, int], Any] = {}
+        self.table = reader.store.table(field.owner)
+        column = self.table.column(field.column)
+        self.codes = field.lookup(column.distinct)[column.raw(slice(None))].astype(np.int32)
+        names = [c.name for c in self.table.columns if c.modelled and c.kind == "number"]
+        self.numbers = [
+            np.nan_to_num(squash(self.table.values(name, slice(None)))).astype(np.float32)
+            for name in names[:ITEM_NUMBERS]
+        ]
+        self.history = ItemHistory(self.table, self.codes, self.numbers, self.num_items)
+        self._points: dict[int, ItemContext] = {}
+        self._prepared: dict[int, tuple[np.ndarray, np.ndarray, Pairs]] = {}
 
-    def item_features(self, stamp: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (N, Q) features, and neighbours (N, K) with weights, at one split point."""
-        since = stamp // _NEIGHBOUR_SECONDS * _NEIGHBOUR_SECONDS
-        for key, make in (
-            (("items", stamp), self._popularity),
-            (("near", since), self._neighbours),
-        ):
-            if key not in self._points:
-                if len(self._points) >= _CACHED_POINTS:
-                    self._points.pop(next(iter(self._points)))
-                self._points[key] = make(key[1])
-        return (self._points["items", stamp], *self._points["near", since])
+    def context(self, stamp: int) -> ItemContext:
+        """Return how items sell and go together at a split point."""
+        if stamp not in self._points:
+            if len(self._points) >= _CACHED_POINTS:
+                self._points.pop(next(iter(self._points)))
+            self._points[stamp] = self.history.at(stamp)
+        return self._points[stamp]
 
-    def _popularity(self, stamp: int) -> torch.Tensor:
-        end = int(np.searchsorted(self._times, stamp, side="right"))
-        made = []
-        for days in POPULARITY_DAYS:
-            low = int(np.searchsorted(self._times, stamp - days * DAY_SECONDS, side="right"))
-            counts = np.bincount(self._items[low:end], minlength=self.num_items)
-            made.append(np.log1p(1e5 * counts / max(end - low, 1)))
-        counts = np.bincount(self._items[:end], minlength=self.num_items)
-        made.append(np.log1p(1e5 * counts / max(end, 1)))
-        first = np.full(self.num_items, stamp, dtype=np.int64)
-        seen, at = np.unique(self._items[:end], return_index=True)
-        first[seen] = self._times[at]
-        made.append(np.log1p((stamp - first) / DAY_SECONDS))
-        return torch.from_numpy(np.stack(made, 1).astype(np.float32) / 5.0)
+    def prepare(
+        self, entities: np.ndarray, stamps: np.ndarray, deadline: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Make the pairs of rows once, the latest split points first, until the *deadline*.
 
-    def _neighbours(self, stamp: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each item's companions: items the same entity took on the same day."""
-        from scipy import sparse
-
-        end = int(np.searchsorted(self._times, stamp, side="right"))
-        low = max(0, end - 400_000)
-        items, owners = self._items[low:end], self._owners[low:end].astype(np.int64)
-        day = self._times[low:end] // DAY_SECONDS
-        baskets = np.unique(owners * 100_000 + day % 100_000, return_inverse=True)[1].reshape(-1)
-        ones = np.ones(len(items), dtype=np.float32)
-        shape = (int(baskets.max(initial=0)) + 1, self.num_items)
-        taken = sparse.csr_matrix((ones, (baskets, items)), shape=shape)
-        taken.data[:] = 1.0
-        weight = 1.0 / np.sqrt(np.maximum(np.asarray(taken.sum(1)).reshape(-1), 1.0))
-        common = (sparse.diags(weight) @ taken).T @ taken
-        common = sparse.csr_matrix(common)
-        common.setdiag(0)
-        norm = np.asarray(taken.sum(0)).reshape(-1) + 5.0
-        neighbours = np.zeros((self.num_items, _NEIGHBOURS), dtype=np.int64)
-        weights = np.zeros((self.num_items, _NEIGHBOURS), dtype=np.float32)
-        for item in range(self.num_items):
-            row = slice(common.indptr[item], common.indptr[item + 1])
-            found, value = common.indices[row], common.data[row]
-            value = value / np.sqrt(norm[found] * norm[item])
-            if len(found) > _NEIGHBOURS:
-                best = np.argpartition(-value, _NEIGHBOURS)[:_NEIGHBOURS]
-                found, value = found[best], value[best]
-            neighbours[item, : len(found)], weights[item, : len(found)] = found, value
-        return torch.from_numpy(neighbours), torch.from_numpy(weights)
+        Returns:
+            A sample of features for their scale, and a mask of the rows that are prepared.
+        """
+        sample = []
+        done = np.zeros(len(stamps), dtype=bool)
+        for stamp in np.unique(stamps)[::-1].tolist():
+            if sample and deadline is not None and time.monotonic() > deadline:
+                break
+            done |= stamps == stamp
+            who = np.unique(entities[stamps == stamp])
+            found = self.pairs(who, stamp)
+            starts = np.searchsorted(found.rows, np.arange(len(who) + 1))
+            found.features = found.features.astype(np.float16)
+            self._prepared[stamp] = (who, starts, found)
+            chosen = slice(None, None, max(len(found.rows) // 5_000, 1))
+            items = self.context(stamp).features[found.items[chosen]]
+            sample.append(np.concatenate([found.features[chosen].astype(np.float32), items], 1))
+        return np.concatenate(sample), done
 
     def extend(self, batch: Batch) -> Batch:
         """Add `item_features`, `pair_rows`, `pair_items` and `pair_features`; one stamp only."""
-        entities, stamps = batch["entities"].numpy(), batch["stamps"].numpy()
-        stamp = int(stamps[0])
-        features, neighbours, weights = self.item_features(stamp)
-        begin, end = self.reader.bounds(entities, stamps)
-        size = np.minimum(end - begin, 1000)
-        starts = np.concatenate([[0], np.cumsum(size)])[:-1]
-        rows = np.repeat(np.arange(len(size)), size)
-        flat = np.repeat(end - size - starts, size) + np.arange(int(size.sum()))
-        items = self.reader.codes(self.item_position, flat)
-        keep = items > 1
-        rows, items, flat = rows[keep], items[keep], flat[keep]
-        age = (stamp - np.asarray(self.reader.store.stream.times[flat])) / DAY_SECONDS
-        own = self._own(rows, items, age, len(size))
-        near = self._near(rows, items, age, neighbours.numpy(), weights.numpy())
-        batch.update(self._joined(own, near))
-        batch["item_features"] = features
+        entities, stamp = batch["entities"].numpy(), int(batch["stamps"][0])
+        found = self._known(entities, stamp) or self.pairs(entities, stamp)
+        batch["pair_rows"] = torch.from_numpy(found.rows)
+        batch["pair_items"] = torch.from_numpy(found.items)
+        batch["pair_features"] = torch.from_numpy(found.features.astype(np.float32))
+        batch["item_features"] = torch.from_numpy(self.context(stamp).features)
         return batch
 
-    def _own(
-        self, rows: np.ndarray, items: np.ndarray, age: np.ndarray, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return pair keys and features of items the entity took before."""
-        keys = rows.astype(np.int64) * self.num_items + items
-        found, codes, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        codes = codes.reshape(-1)
-        latest = np.full(len(found), np.inf)
-        np.minimum.at(latest, codes, age)
-        earliest = np.zeros(len(found))
-        np.maximum.at(earliest, codes, age)
-        days = np.unique(np.stack([codes, age.astype(np.int64)], 1), axis=0)[:, 0]
-        distinct = np.bincount(days, minlength=len(found))
-        recent = np.full(size, np.inf)
-        np.minimum.at(recent, rows, age)
-        owner = (found // self.num_items).astype(np.int64)
-        total = np.bincount(rows, minlength=size)[owner]
-        visits = np.unique(np.stack([rows, age.astype(np.int64)], 1), axis=0)[:, 0]
-        visits = np.bincount(visits, minlength=size)[owner]
-        features = np.stack(
-            [
-                np.log1p(counts),
-                np.log1p(latest) / 3.0,
-                np.log1p(earliest) / 3.0,
-                np.log1p(distinct),
-                distinct / np.maximum(visits, 1),
-                np.log1p(1000.0 * counts / np.maximum(total, 1)) / 3.0,
-                (latest - recent[owner] < 1.0).astype(float),
-                np.ones(len(found)),
-            ],
-            axis=1,
+    def _known(self, entities: np.ndarray, stamp: int) -> Pairs | None:
+        if stamp not in self._prepared:
+            return None
+        who, starts, found = self._prepared[stamp]
+        at = np.minimum(np.searchsorted(who, entities), len(who) - 1)
+        if (who[at] != entities).any():
+            return None
+        size = starts[at + 1] - starts[at]
+        rows = np.repeat(np.arange(len(at)), size)
+        first = np.concatenate([[0], np.cumsum(size)])[:-1]
+        index = np.repeat(starts[at] - first, size) + np.arange(int(size.sum()))
+        return Pairs(rows, found.items[index], found.features[index])
+
+    def _own(self, entities: np.ndarray, stamp: int) -> _Own:
+        table = self.table
+        end = table.position(entities, np.full(len(entities), stamp))
+        size = np.minimum(end - table.offsets[entities], _MOST_EVENTS)
+        starts = np.concatenate([[0], np.cumsum(size)])[:-1].astype(np.int64)
+        rows = np.repeat(np.arange(len(size)), size)
+        flat = np.repeat(end - size - starts, size) + np.arange(int(size.sum()))
+        keep = self.codes[flat] > 1
+        rows, flat = rows[keep], flat[keep]
+        times = np.asarray(table.times)[flat].astype(np.int64)
+        day = (times - table.first_time) // DAY_SECONDS
+        keys = np.unique(rows * _DAYS + day)
+        days = np.bincount(keys // _DAYS, minlength=len(size))
+        last = np.cumsum(days) - 1
+        back = last[rows] - np.searchsorted(keys, rows * _DAYS + day)
+        return _Own(
+            len(size),
+            rows,
+            self.codes[flat].astype(np.int64),
+            (stamp - times) / DAY_SECONDS,
+            day,
+            [values[flat] for values in self.numbers],
+            back,
+            days,
         )
-        return found, features.astype(np.float32)
 
-    def _near(
-        self,
-        rows: np.ndarray,
-        items: np.ndarray,
-        age: np.ndarray,
-        neighbours: np.ndarray,
-        weights: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return pair keys and scores of companions of the entity's recent items."""
-        if not len(rows):
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        from_end = np.concatenate([np.arange(n)[::-1] for n in np.bincount(rows)])
-        keep = from_end < _RECENT_ITEMS
-        rows, items, age = rows[keep], items[keep], age[keep]
-        score = weights[items] * np.exp2(-age / 60.0)[:, None]
-        keys = rows[:, None].astype(np.int64) * self.num_items + neighbours[items]
-        chosen = score > 0
-        found, codes = np.unique(keys[chosen], return_inverse=True)
-        return found, np.bincount(codes.reshape(-1), weights=score[chosen]).astype(np.float32)
+    def pairs(self, entities: np.ndarray, stamp: int) -> Pairs:
+        """Return the candidate pairs of entities at a split point."""
+        context = self.context(stamp)
+        own = self._own(entities, stamp)
+        keys = np.unique(np.concatenate(self._candidates(own, context)))
+        rows, items = keys // self.num_items, keys % self.num_items
+        features = self._features(own, context, rows, items)
+        stacked = np.stack([np.asarray(v, np.float32) for v in features.values()], 1)
+        return Pairs(rows, items, stacked)
 
-    def _joined(
-        self, own: tuple[np.ndarray, np.ndarray], near: tuple[np.ndarray, np.ndarray]
-    ) -> Batch:
-        keys = np.union1d(own[0], near[0])
-        features = np.zeros((len(keys), PAIR_FEATURES), dtype=np.float32)
-        features[np.searchsorted(keys, own[0]), : PAIR_FEATURES - 1] = own[1]
-        features[np.searchsorted(keys, near[0]), PAIR_FEATURES - 1] = np.log1p(10.0 * near[1])
-        return {
-            "pair_rows": torch.from_numpy(keys // self.num_items),
-            "pair_items": torch.from_numpy(keys % self.num_items),
-            "pair_features": torch.from_numpy(features),
+    def _profiles(self, own: _Own, context: ItemContext) -> list[Any]:
+        """Return how well every item goes with what rows took, as sparse matrices."""
+        from scipy import sparse
+
+        def weighted(weight: np.ndarray) -> Any:
+            total = np.maximum(np.bincount(own.rows, weight, own.size), 1e-12)
+            data = (weight / total[own.rows]).astype(np.float32)
+            shape = (own.size, self.num_items)
+            return sparse.csr_matrix((data, (own.rows, own.items)), shape=shape)
+
+        recent = weighted(np.exp2(-own.age / _HALF_LIVES[-1]))
+        last = weighted((own.back == 0).astype(np.float64))
+        whole = weighted(np.ones(len(own.rows)))
+        return [
+            (recent @ context.by_entity).tocsr(),
+            (last @ context.by_day).tocsr(),
+            (recent @ context.by_day).tocsr(),
+            (whole @ context.by_entity).tocsr(),
+        ]
+
+    def _candidates(self, own: _Own, context: ItemContext) -> list[np.ndarray]:
+        keys, inverse, counts = np.unique(
+            own.rows * self.num_items + own.items, return_inverse=True, return_counts=True
+        )
+        latest = np.full(len(keys), np.inf)
+        np.minimum.at(latest, inverse.reshape(-1), own.age)
+        owner = keys // self.num_items
+        order = np.lexsort((latest, -counts, owner))
+        rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+        found = [keys[order[rank < _OWN_ITEMS]]]
+        everyone = np.arange(own.size, dtype=np.int64)[:, None] * self.num_items
+        found.append((everyone + context.popular(_POPULAR)[None, :]).reshape(-1))
+        own.profiles = self._profiles(own, context)
+        found += [top_columns(m, _NEAR) for m in own.profiles[:2]]
+        return found
+
+    def _features(
+        self, own: _Own, context: ItemContext, rows: np.ndarray, items: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        keys, size = rows * self.num_items + items, len(rows)
+        at = matched(keys, own.rows * self.num_items + own.items)  # each event's pair, or size
+
+        def summed(weight: np.ndarray) -> np.ndarray:
+            return np.bincount(at, weight, size + 1)[:size]
+
+        def days_where(mask: np.ndarray) -> np.ndarray:
+            found = np.unique(at[mask] * _DAYS + own.day[mask]) // _DAYS
+            return np.bincount(found, minlength=size + 1)[:size]
+
+        lines = summed(np.ones(len(at)))
+        days = days_where(np.ones(len(at), dtype=bool))
+        last, first = np.full(size + 1, _NEVER), np.zeros(size + 1)
+        np.minimum.at(last, at, own.age)
+        np.maximum.at(first, at, own.age)
+        last, first = last[:size], np.where(days > 0, first[:size], _NEVER)
+        usual = context.gaps[items]
+        gap = np.where(days > 1, (first - last) / np.maximum(days - 1, 1), usual)
+        since = np.full(size + 1, 99)
+        np.minimum.at(since, at, own.back)
+        total = np.bincount(own.rows, minlength=own.size)
+        made = {
+            "lines": np.log1p(lines),
+            "days": np.log1p(days),
+            "last": np.log1p(last),
+            "first": np.log1p(first),
+            "gap": np.log1p(gap),
+            "overdue": np.where(days > 0, np.log((last + 1) / (gap + 1)).clip(-4, 4), 0.0),
+            "days_since": np.log1p(since[:size]),
+            "day_share": days / np.maximum(own.days[rows], 1),
+            "line_share": np.log1p(1000 * lines / np.maximum(total[rows], 1)),
         }
+        for days_back in _RECENT_DAYS:
+            made[f"days_{days_back}"] = np.log1p(days_where(own.age < days_back))
+        for life in _HALF_LIVES:
+            made[f"decayed_{life:g}"] = np.log1p(summed(np.exp2(-own.age / life)))
+        for k in range(3):
+            made[f"visit_{k}"] = np.minimum(summed((own.back == k).astype(float)), 1.0)
+        recent = days_where(own.back < 5)
+        made["of_last_visits"] = recent / np.clip(own.days[rows], 1, 5)
+        for i, values in enumerate(own.numbers):
+            made[f"number_{i}"] = summed(values.astype(np.float64)) / np.maximum(lines, 1)
+        for i, profile in enumerate(own.profiles):
+            made[f"near_{i}"] = _looked_up(profile, keys, self.num_items)
+        made |= {name: values[rows] for name, values in self._row_features(own).items()}
+        for i, means in enumerate(context.numbers):
+            made[f"to_usual_{i}"] = means[items] - made[f"row_number_{i}"]
+        return made
+
+    def _row_features(self, own: _Own) -> dict[str, np.ndarray]:
+        """Return what kind of entity each row is."""
+        lines = np.bincount(own.rows, minlength=own.size)
+        triples = np.unique((own.rows * self.num_items + own.items) * _DAYS + own.day) // _DAYS
+        new = np.concatenate([[True], triples[1:] != triples[:-1]])[: len(triples)]
+        owner = triples // self.num_items
+        takes = np.bincount(owner, minlength=own.size)
+        kinds = np.bincount(owner, new, own.size)
+        newest, oldest = np.full(own.size, _NEVER), np.zeros(own.size)
+        np.minimum.at(newest, own.rows, own.age)
+        np.maximum.at(oldest, own.rows, own.age)
+        made = {
+            "row_lines": np.log1p(lines),
+            "row_days": np.log1p(own.days),
+            "row_items": np.log1p(kinds),
+            "row_repeats": np.log((lines + 1) / (kinds + 1)),
+            "row_lines_a_day": np.log((lines + 1) / (own.days + 1)),
+            "row_recency": np.log1p(newest),
+            "row_tenure": np.log1p(oldest),
+            "row_gap": np.log1p((oldest - newest).clip(0) / np.maximum(own.days - 1, 1)),
+            "row_new_share": kinds / np.maximum(takes, 1),
+        }
+        for i, values in enumerate(own.numbers):
+            sums = np.bincount(own.rows, values.astype(np.float64), own.size)
+            made[f"row_number_{i}"] = sums / np.maximum(lines, 1)
+        return made
+
+
+def feature_names(numbers: int) -> tuple[list[str], list[str]]:
+    """Return the names of pair and item features for a table with so many number columns."""
+    used = min(numbers, ITEM_NUMBERS)
+    pairs = ["lines", "days", "last", "first", "gap", "overdue", "days_since", "day_share"]
+    pairs += ["line_share", *(f"days_{d}" for d in _RECENT_DAYS)]
+    pairs += [*(f"decayed_{life:g}" for life in _HALF_LIVES), "visit_0", "visit_1", "visit_2"]
+    pairs += ["of_last_visits", *(f"number_{i}" for i in range(used))]
+    pairs += [*(f"near_{i}" for i in range(_PROFILES)), "row_lines", "row_days", "row_items"]
+    pairs += ["row_repeats", "row_lines_a_day", "row_recency", "row_tenure", "row_gap"]
+    pairs += ["row_new_share", *(f"row_number_{i}" for i in range(used))]
+    pairs += [f"to_usual_{i}" for i in range(used)]
+    return pairs, item_names(used)
+
+
+def _looked_up(matrix: Any, keys: np.ndarray, width: int) -> np.ndarray:
+    """Return log-scaled entries of a sparse matrix at sorted pair keys."""
+    if matrix is None or not matrix.nnz or not len(keys):
+        return np.zeros(len(keys), dtype=np.float32)
+    matrix.sort_indices()
+    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    stored = rows * width + matrix.indices
+    at = np.minimum(np.searchsorted(stored, keys), len(stored) - 1)
+    return np.log1p(1000.0 * np.where(stored[at] == keys, matrix.data[at], 0.0))

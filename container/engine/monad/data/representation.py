@@ -162,7 +162,7 @@ def fit_representation(
             if key in shared and column.kind == CATEGORY:
                 counts[key] = value_counts(column, _entities_seen(store, training_end))
     share_vocabularies([*fields, *attributes], counts, shared, limits)
-    specs = choose_aggregates(store)
+    specs = choose_aggregates(store, training_end)
     reader = AggregateReader(store, specs)
     entities, stamps = _sample_pairs(store, training_end, seed)
     matrix = reader.read(entities, stamps)

@@ -44,7 +44,7 @@ def item_baselines(
     pairs: PairReader, entities: np.ndarray, stamps: np.ndarray, relevant: list[np.ndarray], k: int
 ) -> dict[str, float]:
     """Return most-popular (last 30 days) and most-bought rankings."""
-    popular = pairs.item_features(int(stamps[0]))[0][:, 1].numpy().copy()
+    popular = pairs.context(int(stamps[0])).lately.copy()
     popular[:2] = -1.0
     top = np.argsort(-popular, kind="stable")[:k]
     reader = pairs.reader

@@ -79,7 +79,8 @@ class InputNames:
         """Return source and column (or `(activity)`) of an aggregate, by its name."""
         source, _, rest = name.partition(":")
         spec = next(s for s in self.reader.representation.aggregates if s.table == source)
-        known = sorted({*spec.numbers, *spec.novelty}, key=len, reverse=True)
+        named = {*spec.numbers, *spec.novelty, *spec.bands, *spec.common}
+        known = sorted(named, key=len, reverse=True)
         found = next((c for c in known if f"_{c}_" in f"_{rest}_"), ACTIVITY)
         return source, found
 

@@ -31,7 +31,7 @@ from monad.errors import CheckpointError, problem
 from monad.model.network import Network, Size
 from monad.tasks import Task, task_from_plain
 
-FORMAT = 1
+FORMAT = 2
 BEST = "best_model.ckpt"
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
 from monad.data.representation import Field, Representation
 from monad.model.dense import DenseFields
+from monad.model.following import Following
 from monad.model.gates import (
     attribute_gated,
     attribute_numbers_gated,
@@ -20,6 +21,9 @@ from monad.model.gates import (
     numbers_gated,
 )
 from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
+from monad.model.panel import Panel
+
+_PANEL_DROPOUT = 0.25
 
 
 @dataclasses.dataclass
@@ -110,32 +114,24 @@ class EventEncoder(nn.Module):
 class Network(nn.Module):
     """Trunk, sketch, aggregates and attributes, fused into one summary per row."""
 
-    mean: torch.Tensor
-    deviation: torch.Tensor
-
     def __init__(self, representation: Representation, size: Size) -> None:
         super().__init__()
         self.size = size
+        self.frozen = False  # scenarios of few entities read the trunk as it was pretrained
         width = size.width
         self.events = EventEncoder(representation, width)
         self.blocks = nn.ModuleList(
             Block(width, size.heads, size.dropout) for _ in range(size.layers)
         )
         self.norm = nn.LayerNorm(width)
+        self.input_dropout = nn.Dropout(size.dropout)
         categories = representation.categories()
+        self.following = Following(categories, width)
         self.sketched = sketched_fields(categories, size.sketch_fields)
         bag = max(len(self.sketched), 1) * len(BAG_DECAY_DAYS) * width
         self.bag = mlp(bag, width, width, size.dropout)
-        self.register_buffer("mean", torch.tensor(representation.mean).float())
-        self.register_buffer("deviation", torch.tensor(representation.deviation).float())
-        self.piecewise = PiecewiseLinear(torch.tensor(representation.edges).float())
-        inputs = len(representation.mean) * (self.piecewise.width + 1)
-        self.aggregates = nn.Sequential(
-            nn.Linear(inputs, size.summary),
-            nn.SiLU(),
-            nn.Dropout(2 * size.dropout),
-            nn.Linear(size.summary, size.summary),
-            nn.SiLU(),
+        self.panel = Panel(
+            representation.mean, representation.deviation, size.summary, _PANEL_DROPOUT
         )
         self._build_attributes(representation, width)
         parts = 2 * width + size.summary + (width if self.has_attributes else 0)
@@ -164,32 +160,41 @@ class Network(nn.Module):
         states = self.encode(batch)
         last = (batch["length"] - 1).clamp(min=0)
         pooled = states[torch.arange(len(last), device=last.device), last]
-        return states, self._summary(pooled, batch)
+        return states, self.summary_of(pooled, batch)
 
     def summarize(self, batch: Batch) -> torch.Tensor:
         """Return the summaries of `forward` (B, S); the last layer works on last events only."""
-        x = self.events(batch)
+        return self.read(batch)[1]
+
+    def read(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each row's last state and its summary; without gradients when frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            states = self.last_states(batch)
+            return states, self.summary_of(states, batch)
+
+    def last_states(self, batch: Batch) -> torch.Tensor:
+        """Return the state after each row's last event (B, D); zero for rows without events."""
+        x = self.input_dropout(self.events(batch))
         cosines, sines = self._rotary(x)
         for block in self.blocks[:-1]:
             x = block(x, cosines, sines)
         last = (batch["length"] - 1).clamp(min=0)
         final = self.blocks[-1]
         assert isinstance(final, Block)
-        return self._summary(self.norm(final.last(x, cosines, sines, last)), batch)
+        pooled = self.norm(final.last(x, cosines, sines, last))
+        return pooled * (batch["length"] > 0)[:, None]
 
-    def _summary(self, pooled: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def summary_of(self, pooled: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the summaries of rows whose last states are known."""
         pooled = pooled * (batch["length"] > 0)[:, None]
-        aggregates = batch["aggregates"]
-        if batch.get("gates") is not None:
-            aggregates = self.mean + batch["gates"].aggregates * (aggregates - self.mean)
-        parts = [pooled, self.bag(self._sketch(batch)), self.encode_aggregates(aggregates)]
+        parts = [pooled, self.bag(self._sketch(batch)), self.members(batch).mean(1)]
         if self.has_attributes:
             parts.append(self._attributes(batch))
         return self.fuse(torch.cat(parts, dim=-1))
 
     def encode(self, batch: Batch) -> torch.Tensor:
         """Return the trunk's state after each event."""
-        x = self.events(batch)
+        x = self.input_dropout(self.events(batch))
         cosines, sines = self._rotary(x)
         for block in self.blocks:
             x = block(x, cosines, sines)
@@ -199,11 +204,13 @@ class Network(nn.Module):
         cosines, sines = rotary(x.shape[1], x.shape[2] // self.size.heads, x.device)
         return cosines.to(x.dtype), sines.to(x.dtype)
 
-    def encode_aggregates(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the aggregates' branch for (B, A)."""
-        scaled = ((x - self.mean) / self.deviation).clamp(-5, 5)
-        inputs = torch.cat([self.piecewise(x), scaled[..., None]], dim=-1)
-        return self.aggregates(inputs.flatten(1))
+    def members(self, batch: Batch) -> torch.Tensor:
+        """Return the states of the aggregates' members (B, K, S)."""
+        aggregates = batch["aggregates"]
+        if batch.get("gates") is not None:
+            mean = self.panel.mean
+            aggregates = mean + batch["gates"].aggregates * (aggregates - mean)
+        return self.panel(aggregates)
 
     def _sketch(self, batch: Batch) -> torch.Tensor:
         rows = len(batch["length"])

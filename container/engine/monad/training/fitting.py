@@ -12,7 +12,9 @@ from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
-from monad.training.loop import Plan, loader, run_trainer
+from monad.model.heads import ItemHead
+from monad.training.loop import BudgetModule, Plan, loader, run_trainer
+from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
@@ -30,12 +32,25 @@ if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
+_ITEM_RATE = 2e-3
+_ITEM_ROWS = 64  # each brings some hundred and fifty pairs
+# Below, item embeddings that learn from a scenario's labels remember its entities.
+_FEW_ENTITIES = 50_000
+_HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
 _LABEL_SHARE = 0.2
 # Under a budget on a CPU most rows are read with their last few events only: sketch and aggregates
 # then see several times as many rows, which matters more to these tasks than long sequences do.
 _SHORT_SHARE = 0.75
+# Rows of one entity at neighbouring split points are much alike: after a few passes a network
+# learns their noise (docs/experiments.md). With few rows more passes are needed to arrive at all.
+_PASSES, _FEWEST_STEPS = 3, 300
+_ITEM_POINTS, _ITEM_STEP_WEEKS = 14, 2
+_PAIR_SHARE = 0.4  # of a budget that pair features may take
+_SECONDS_A_POINT = 8.0  # of budget for one split point's pair features
+_LOWER = 0.05  # share by which the last ranking metric may lie below the best
+_WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
 def fit_scenario(
@@ -48,8 +63,20 @@ def fit_scenario(
     store = module.store  # read before the clock starts: a budget is for training
     begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
-    chosen = settings(module.checkpoint.config, params, _DEFAULT_RATE, run_logger)
+    position = _next_item(module, params)
+    if position >= 0:
+        module.item_position, module.next_item = position, True
+        module.head = module.make_head()
+        trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
+        return _finished(trained, store.num_entities, begun, {})
+    module.next_item = False
+    rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+    chosen = settings(module.checkpoint.config, params, rate, run_logger)
+    if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
+        chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
     train, validation = _rows(module, params)
+    if module.task.kind == "regression" and params.time_budget_seconds is not None:
+        train = _recent(train, np.random.default_rng(params.seed))
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -72,47 +99,122 @@ def fit_scenario(
     budget = params.time_budget_seconds
     if budget is not None and not chosen.gpu and module.task.kind != "recommendation":
         batches.short_share = _SHORT_SHARE
+    if batches.pairs is not None:
+        upto = None if budget is None else begun + _PAIR_SHARE * budget
+        entities = np.concatenate([train.entities, validation.entities])
+        stamps = np.concatenate([train.stamps, validation.stamps])
+        sample, done = batches.pairs.prepare(entities, stamps, upto)
+        head.start_from(sample)
+        train, done = train.take(np.flatnonzero(done[: len(train)])), done[len(train) :]
+        validation = validation.take(np.flatnonzero(done))
+        run_logger.info(
+            "Pair features of %d rows (%d split points) made %.1f seconds after the start",
+            len(train),
+            len(np.unique(train.stamps)),
+            time.monotonic() - begun,
+        )
+    batches.prepare(train)
+    adapts = budget is not None and "epochs" not in params.given
+    per_epoch = max(len(train) // chosen.rows, 1)
     plan = Plan(
         epochs=chosen.epochs,
-        steps_per_epoch=max(len(train) // chosen.rows, 1),
+        steps_per_epoch=per_epoch,
         learning_rate=chosen.learning_rate,
         started=begun,
         label="Training",
         deadline=None if budget is None else begun + budget,
+        timed_epochs=adapts,
+        most_steps=max(_PASSES * per_epoch, _FEWEST_STEPS) if adapts else None,
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
+    module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
+    if module.network.frozen:
+        run_logger.info("Few main entities: events and trunk stay as they were pretrained")
+        if isinstance(head, ItemHead):
+            head.without_memory()
     monitor = _monitor(module, params)
+    if adapts and params.metric_to_monitor is None:
+        ranks = module.task.kind == "recommendation"
+        monitor = ("val_MAP@12_0", "max") if ranks else ("val_loss", "min")
     best = run_trainer(
         lightning_module,
-        loader(lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip)),
+        loader(
+            lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip),
+            plan,
+            lightning_module,
+        ),
         loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
         params,
         scratch / "lightning_checkpoints",
         monitor,
         attempt,
     )
-    if best is not None:
+    if best is not None and not (adapts and _kept_up(lightning_module, monitor)):
         state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
         lightning_module.load_state_dict(state)
+    module.network.frozen = False
     module.network.cpu()
     head.cpu()
-    found = lightning_module.trainer.callback_metrics
+    rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
+    return _finished(lightning_module, store.num_entities, begun, rows)
+
+
+def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
+    """Tell whether the last weights are about as good as the best on the validation rows.
+
+    Validation rows are few and their best moment is partly luck, while the rate has fallen to its
+    end only in the last weights.
+    """
+    keeper = trained.trainer.checkpoint_callback
+    best = getattr(keeper, "best_model_score", None)
+    last = trained.trainer.callback_metrics.get(monitor[0])
+    if best is None or last is None:
+        return False
+    if monitor[1] == "max":
+        return float(last) >= (1.0 - _LOWER) * float(best)
+    return float(last) <= float(best) + _WORSE * abs(float(best))
+
+
+def _recent(rows: Rows, random: np.random.Generator) -> Rows:
+    """Leave out older rows at random, half of them for each half life."""
+    if not len(rows):
+        return rows
+    age = float(rows.stamps.max()) - rows.stamps
+    return rows.take(np.flatnonzero(random.random(len(rows)) < np.exp2(-age / _HALF_LIFE)))
+
+
+def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
+    """Return the field whose next value is asked for, or -1 when the target is something else."""
+    if module.task.kind != "recommendation":
+        return -1
+    end = training_end(module.checkpoint.config)
+    end = module.store.last_time if end is None else end
+    labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
+    random = np.random.default_rng(params.seed)
+    position = next_item_field(labeler, module.checkpoint.representation, random)
+    return position if position in module.network.following.predicted else -1
+
+
+def _finished(
+    trained: BudgetModule, num_entities: int, begun: float, extra: dict[str, float]
+) -> dict[str, float]:
+    """Log and return the metrics of a finished training."""
+    found = trained.trainer.callback_metrics
     metrics = {k: float(v) for k, v in found.items() if k.startswith("val_")}
     metrics |= {
         "training_seconds": time.monotonic() - begun,
-        "steps": float(lightning_module.global_step),
-        "train_rows": float(len(train)),
-        "validation_rows": float(len(validation)),
-        "num_entities": float(store.num_entities),
+        "steps": float(trained.global_step),
+        "num_entities": float(num_entities),
+        **extra,
     }
     log_metrics(
         run_logger,
         f"Scenario trained in {metrics['training_seconds']:.1f} seconds,"
-        f" {lightning_module.global_step} steps",
+        f" {trained.global_step} steps",
         metrics,
     )
     return metrics
@@ -152,6 +254,8 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
         )
     points = split_points(store.first_time, last)
     budget = params.time_budget_seconds
+    if module.task.kind == "recommendation":
+        points = _fewer(points, budget)
     seconds = None if budget is None else _LABEL_SHARE * budget
     per_entity = config.data_params.maximum_splitpoints_per_entity
     timed = validation_range(config, store)
@@ -166,6 +270,14 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
     return train, validation if validation is not None else train.take(np.arange(0))
 
 
+def _fewer(points: np.ndarray, budget: float | None) -> np.ndarray:
+    """Return the split points of a recommendation: each costs seconds, so few and late ones."""
+    every, most = (_ITEM_STEP_WEEKS, _ITEM_POINTS)
+    if budget is not None:
+        most = int(np.clip(budget / _SECONDS_A_POINT, 2, _ITEM_POINTS))
+    return points[: every * most : every]
+
+
 def _validation_rows(
     labeler: Labeler,
     entities: np.ndarray,
@@ -175,7 +287,7 @@ def _validation_rows(
 ) -> Rows | None:
     """Label held-out entities at the latest split points; None when nobody has a target."""
     parts: list[Rows] = []
-    spaced = points[:: max(28 * DAY_SECONDS // 7 // DAY_SECONDS, 1)][:4]
+    spaced = points[::4][:4] if len(points) > _ITEM_POINTS else points[:2]
     for point in spaced:
         try:
             most = _MOST_VALIDATION_ROWS // len(spaced)

@@ -24,13 +24,23 @@ from monad.io.writer import copy_once, prepare_output, publish, scratch_director
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
 from monad.training.loop import Plan, loader, run_trainer
-from monad.training.pretraining import PretrainBatches, PretrainHeads, PretrainModule
+from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
-from monad.training.settings import network_size, settings, training_end, training_params
+from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
+from monad.training.settings import (
+    LAST_EVENTS,
+    history_rate,
+    network_size,
+    settings,
+    shape_of,
+    softmax_of,
+    training_end,
+    training_params,
+    uses_gpu,
+)
 
 FEATURES = "features"
 SUGGESTED = "suggested_config.yaml"
-_DEFAULT_RATE = 2e-3
 _VALIDATION_ENTITIES = 500
 
 
@@ -278,46 +288,51 @@ def _train_network(
     begun: float,
 ) -> tuple[Network, PretrainModule, dict[str, torch.Tensor]]:
     torch.manual_seed(params.seed)
-    chosen = settings(config, params, _DEFAULT_RATE, pretrain_logger)
-    network = Network(representation, network_size(config, chosen.gpu))
+    adapts = params.time_budget_seconds is not None
+    shape = shape_of(store, representation)
+    rate = history_rate(uses_gpu(params), shape)
+    chosen = settings(config, params, rate, pretrain_logger, shape)
+    size = network_size(config, chosen.gpu, shape, adapts)
+    network = Network(representation, size)
     heads = PretrainHeads(representation, network)
-    size = network.size
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
-    held = held_out_entities(config, store)
-    everyone = np.arange(store.num_entities)
     end = representation.training_end
-    per_entity = config.data_params.maximum_splitpoints_per_entity or 1
-    train = PretrainBatches(reader, everyone[~held], end, chosen.tokens, params.seed, per_entity)
-    seen = everyone[held][:_VALIDATION_ENTITIES]
-    validation = PretrainBatches(reader, seen, end, 4 * chosen.tokens, params.seed + 1)
-    budget = params.time_budget_seconds
+    train, validation, last_events = _histories(config, reader, end, params)
+    batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
+    checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
+    splits = SplitBatches(reader, train.entities, end, 256, 4_096)
     plan = Plan(
         epochs=chosen.epochs,
-        steps_per_epoch=train.num_batches(),
+        steps_per_epoch=batches.num_batches(),
         learning_rate=chosen.learning_rate,
         started=begun,
         label="Pretraining",
-        deadline=None if budget is None else begun + budget,
+        deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
+        timed_epochs=adapts and "epochs" not in params.given,
         seed=params.seed,
     )
     pretrain_logger.info(
-        "Foundation model training started: %d parameters, %d main entities, %d events a row at"
-        " most, output on scratch",
+        "Foundation model training started: %d parameters, %d main entities with %.1f events each,"
+        " width %d, %d layers, %d events a row at most, dropout %g, output on scratch",
         sum(p.numel() for p in network.parameters()),
-        len(train.entities),
+        len(train),
+        shape.mean_length,
+        size.width,
+        size.layers,
         size.max_events,
+        size.dropout,
     )
     _quiet(logging.getLogger("lightning"))
-    module = PretrainModule(network, heads, plan)
-    has_validation = len(validation.entities) > 0
-    module.validation_steps = 0.5 * validation.total_events() / chosen.tokens
+    module = PretrainModule(network, heads, plan, softmax_of(chosen.gpu, adapts))
+    module.last_events = last_events
+    module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
     best = run_trainer(
         module,
-        loader(lambda epoch, skip: train.epoch(epoch, chosen.rows, skip)),
-        loader(lambda *_: validation.epoch(0, chosen.rows)) if has_validation else None,
+        loader(lambda *at: mixed(batches, splits, params.seed, *at), plan, module),
+        loader(lambda *_: checks.in_order()) if len(validation) else None,
         params,
         attempt.scratch / "lightning_checkpoints",
-        ("val_loss", "min"),
+        ("val_ndcg@10", "max") if last_events and module.position >= 0 else ("val_loss", "min"),
         attempt,
     )
     if best is not None:
@@ -325,6 +340,25 @@ def _train_network(
         module.load_state_dict(state)
     found = {k: v for k, v in module.trainer.callback_metrics.items() if k.startswith("val_")}
     return network.cpu(), module, found
+
+
+def _histories(
+    config: FoundationModelConfig, reader: RowReader, end: int, params: TrainingParams
+) -> tuple[Histories, Histories, bool]:
+    """Return histories for training and validation, and whether validation asks for last events.
+
+    With a budget and no `split` of the user's own, last events are held out instead of entities,
+    so that every history is learned from.
+    """
+    everyone = np.arange(reader.store.num_entities)
+    given = "split" in (config.raw.get("data_params") or {})
+    if params.time_budget_seconds is not None and not given:
+        whole = histories(reader, everyone, end)
+        train, validation = hold_out_last(whole, LAST_EVENTS, params.seed)
+        return train, validation, True
+    held = held_out_entities(config, reader.store)
+    train = histories(reader, everyone[~held], end)
+    return train, histories(reader, everyone[held][:_VALIDATION_ENTITIES], end), False
 
 
 def _quiet(logger: logging.Logger) -> None:

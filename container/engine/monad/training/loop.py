@@ -7,6 +7,8 @@ early enough for the last validation. Without one the documented parameters hold
 
 import dataclasses
 import logging
+import queue
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,9 +26,12 @@ from monad.model.heads import to_device
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.threads import calibrate_threads
 
+Make = Callable[[int, int], Iterator[Any]]
 _WARM_UP = 0.03
 _FLOOR = 0.02
 _REPORT_SECONDS = 5.0
+_VALIDATE_SHARE = 0.05  # of the budget between two validations, at least
+_VALIDATE_RATIO = 15.0  # time between validations, as a multiple of what one takes
 
 
 @dataclasses.dataclass
@@ -37,6 +42,8 @@ class Plan:
         steps_per_epoch: Known number of batches of an epoch.
         learning_rate: Peak rate.
         deadline: `time.monotonic()` at which everything must be done, or None.
+        most_steps: Steps after which more training would only fit the rows' noise.
+        timed_epochs: Validate by the clock instead of after each pass over the data.
     """
 
     epochs: int
@@ -45,6 +52,8 @@ class Plan:
     deadline: float | None
     started: float
     label: str
+    timed_epochs: bool = False
+    most_steps: int | None = None
     seed: int = 0
 
 
@@ -55,7 +64,7 @@ class BatchStream(IterableDataset):
     not zero only for the epoch in which an earlier attempt was interrupted.
     """
 
-    def __init__(self, make: Callable[[int, int], Iterator[Any]]) -> None:
+    def __init__(self, make: Make) -> None:
         self.make = make
         self.epoch = 0
         self.skip = 0
@@ -66,9 +75,95 @@ class BatchStream(IterableDataset):
         return self.make(epoch, skip)
 
 
-def loader(make: Callable[[int, int], Iterator[Any]]) -> DataLoader:
+class TimedStream(IterableDataset):
+    """Yields batches without end, cut where it is time to validate.
+
+    A pass over little data takes less time than a validation, one over much data more than the
+    budget. So what the trainer takes for an epoch ends when a share of the budget has passed. An
+    attempt that continues another begins with a pass of its own: *epoch* sets its number.
+    """
+
+    def __init__(self, make: Make, plan: Plan, module: "BudgetModule") -> None:
+        self.epoch = 0
+        self.skip = 0
+        self.batches = self._endless(make)
+        self.plan, self.module = plan, module
+
+    def _endless(self, make: Make) -> Iterator[Any]:
+        while True:
+            found = False
+            for batch in make(self.epoch, 0):
+                found = True
+                yield batch
+            if not found:
+                return
+            self.epoch += 1
+
+    def __iter__(self) -> Iterator[Any]:
+        begun = time.monotonic()
+        whole = (self.plan.deadline or begun) - self.plan.started
+        pause = max(_VALIDATE_SHARE * whole, _VALIDATE_RATIO * self.module.validation_seconds)
+        for batch in self.batches:
+            yield batch
+            if time.monotonic() - begun > pause:
+                return
+
+
+class Prefetched(IterableDataset):
+    """Makes batches on a thread while the device works; for devices that do not need the CPU."""
+
+    def __init__(self, inner: IterableDataset, depth: int = 4) -> None:
+        self.inner, self.depth = inner, depth
+
+    def __iter__(self) -> Iterator[Any]:
+        ready: queue.Queue = queue.Queue(self.depth)
+        stop = threading.Event()
+
+        def put(item: Any) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.2)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def work() -> None:
+            try:
+                for batch in self.inner:
+                    if not put((batch, None)):
+                        return
+                put((None, None))
+            except BaseException as error:
+                put((None, error))
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        try:
+            while True:
+                batch, error = ready.get()
+                if error is not None:
+                    raise error
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            stop.set()
+            worker.join(timeout=5.0)
+
+
+def loader(
+    make: Make,
+    plan: Plan | None = None,
+    module: "BudgetModule | None" = None,
+) -> DataLoader:
     """Return a loader over batches that are made whole."""
-    return DataLoader(BatchStream(make), batch_size=None, num_workers=0)
+    stream: IterableDataset = BatchStream(make)
+    if plan is not None and module is not None and plan.timed_epochs:
+        stream = TimedStream(make, plan, module)
+    if torch.cuda.is_available() and plan is not None:
+        stream = Prefetched(stream)
+    return DataLoader(stream, batch_size=None, num_workers=0)
 
 
 class BudgetModule(lightning.LightningModule):
@@ -102,13 +197,28 @@ class BudgetModule(lightning.LightningModule):
                             "weight_decay": group.get("decay", decay) if decay else 0.0,
                         }
                     )
-        return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=True)
+        # With a gradient scaler a fused optimizer unscales by itself, after clipping: not there.
+        fused = str(self.trainer.precision) != "16-mixed"
+        return torch.optim.AdamW(groups, lr=self.plan.learning_rate, betas=(0.9, 0.98), fused=fused)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm here: Lightning refuses to with a fused optimizer in mixed precision."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def progress(self) -> float:
         """Return the share of the training that is done."""
         if self.plan.deadline is not None:
             whole = self.plan.deadline - self.plan.started
-            return min((time.monotonic() - self.plan.started) / max(whole, 1e-6), 1.0)
+            done = (time.monotonic() - self.plan.started) / max(whole, 1e-6)
+            if self.plan.most_steps is not None:
+                done = max(done, self.global_step / self.plan.most_steps)
+            return min(done, 1.0)
         total = max(self.plan.epochs * self.plan.steps_per_epoch, 1)
         return min(self.global_step / total, 1.0)
 
@@ -151,7 +261,7 @@ class _Watch(Callback):
 
     def __init__(self) -> None:
         self.last_report = time.monotonic()
-        self.losses: list[float] = []
+        self.losses: list[torch.Tensor] = []
         self.rows = 0
         self.step_seconds = 0.0
         self._begun = 0.0
@@ -177,7 +287,7 @@ class _Watch(Callback):
     ) -> None:
         now = time.monotonic()
         self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
-        self.losses.append(float(outputs["loss"].detach()))
+        self.losses.append(outputs["loss"].detach())  # read at reports only: reading waits
         self.rows += len(batch["length"])
         plan = pl_module.plan
         if plan.deadline is not None:
@@ -185,16 +295,18 @@ class _Watch(Callback):
                 pl_module.validation_seconds, self.step_seconds * pl_module.validation_steps
             )
             reserve = (
-                1.2 * expected + 1.5 * self.step_seconds + 0.02 * (plan.deadline - plan.started)
+                1.2 * expected + 1.5 * self.step_seconds + 0.005 * (plan.deadline - plan.started)
             )
             if now + reserve >= plan.deadline:
                 trainer.should_stop = True
+        if plan.most_steps is not None and pl_module.global_step >= plan.most_steps:
+            trainer.should_stop = True
         if now - self.last_report >= _REPORT_SECONDS:
             self._report(pl_module, now)
 
     def _report(self, module: Any, now: float) -> None:
         plan, done = module.plan, module.progress()
-        loss = sum(self.losses) / max(len(self.losses), 1)
+        loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
         passed = now - plan.started
         left = plan.deadline - now if plan.deadline else passed / max(done, 1e-6) - passed
         log_metrics(
@@ -331,6 +443,8 @@ def _continued(train: DataLoader, attempt: Attempt | None) -> Path | None:
     if attempt is None or partial is None or partial.state is None:
         return None
     stream = train.dataset
-    assert isinstance(stream, BatchStream)
+    while isinstance(stream, Prefetched):
+        stream = stream.inner
+    assert isinstance(stream, BatchStream | TimedStream)
     stream.epoch, stream.skip = partial.epoch, partial.batch
     return moved_state(partial, attempt.scratch)

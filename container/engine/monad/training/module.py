@@ -13,6 +13,7 @@ from monad.config.support import warn_no_effect
 from monad.config.time_range import DAY_SECONDS, DataMode, TimeRange, before, end_of, to_timestamp
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
+from monad.data.pairs import feature_names
 from monad.data.store import Store
 from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
@@ -23,7 +24,7 @@ from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, header
 from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
-from monad.model.heads import Head, build_head
+from monad.model.heads import Head, ItemField, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
@@ -58,6 +59,7 @@ class MonadModuleImpl:
         self._trust = trust_target_fn
         self._store: Store | None = None
         self.item_position = int(checkpoint.extra.get("item_position", -1))
+        self.next_item = bool(checkpoint.extra.get("next_item", False))
         self.network = Network(checkpoint.representation, checkpoint.size)
         self.network.load_state_dict(checkpoint.network)
         self.head: Head | None = None
@@ -91,8 +93,19 @@ class MonadModuleImpl:
             )
         if self.item_position < 0:
             self.item_position = self.checkpoint.representation.item_field()
-        size = fields[self.item_position].size if fields else 0
-        return build_head(self.task, self.network, (self.item_position, size))
+        items = None
+        if self.task.kind == "recommendation":
+            field, names = fields[self.item_position], self.pair_names
+            items = ItemField(self.item_position, field.size, names[0] + names[1], *map(len, names))
+        return build_head(self.task, self.network, items, self.next_item)
+
+    @property
+    def pair_names(self) -> tuple[list[str], list[str]]:
+        """Names of pair and of item features, which depend on the item table's number columns."""
+        representation = self.checkpoint.representation
+        owner = representation.categories()[self.item_position].owner
+        numbers = [f for f in representation.fields if f.owner == owner and f.kind == "number"]
+        return feature_names(len(numbers))
 
     def reader(self) -> RowReader:
         """Return a reader of the store in the network's encoding."""
@@ -142,7 +155,7 @@ class MonadModuleImpl:
             self.head,
             self.task,
             self.target_fn,
-            {"item_position": self.item_position},
+            {"item_position": self.item_position, "next_item": self.next_item},
         )
         manifest = {
             "kind": "scenario_checkpoint",
@@ -244,6 +257,8 @@ class MonadModuleImpl:
                 )
             )
         batches = ScenarioBatches(self.reader(), self.task, self.item_position, 65_536)
+        if self.next_item:
+            batches.pair_features, batches.most_events = False, None
         device = _device(params)
         order = np.argsort(batches.reader.lengths(rows.entities, rows.stamps), kind="stable")
         ordered = rows if rows.targets is None else rows.take(order)

@@ -1,12 +1,12 @@
 # ruff: noqa: ARG002 - Lightning's hooks have fixed signatures
 """Pretraining: predict the next event field by field, and how much happens in coming windows.
 
-The next-event part trains the trunk on every event; the future-window part trains sketch and
-aggregates at the split point, on the summary that scenarios use.
+The next-event part trains the trunk on every event of whole histories; the future-window part
+trains sketch and aggregates at split points, on the summary that scenarios use.
 """
 
-import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,34 +16,29 @@ from torch.nn import functional
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.batches import FUTURE_DAYS, Batch, RowReader, batches_by_length
-from monad.data.representation import FIRST, Representation
+from monad.data.representation import Representation
 from monad.logs import log_metrics, pretrain_logger
-from monad.model.layers import mlp
+from monad.model.following import Softmax
+from monad.model.heads import MemberHead
 from monad.model.network import Network
 from monad.training.loop import BudgetModule, Plan
+from monad.training.sequences import SequenceBatches
 
-FULL_SOFTMAX_ITEMS = 8_000
-_NEGATIVES = 1_024
-_POSITIONS = 2_048
+_SIDE_POSITIONS = 1_024  # positions that learn the smaller fields, times and numbers
 _GAP_EDGES = (0.5, 3.0, 5.0, 6.5, 7.3, 8.0, 9.0, 9.6, 10.4, 11.2)  # log minutes
+_SPLIT_EVERY = 4  # every so many batches learn future windows
+_RANKED = 10
 
 
 class PretrainHeads(nn.Module):
-    """Predictions of the next event's fields, of its time gap, and of future counts."""
+    """Predictions of the next event's numbers, of its time gap, and of future counts."""
 
     gap_edges: torch.Tensor
 
     def __init__(self, representation: Representation, network: Network) -> None:
         super().__init__()
         width = network.size.width
-        categories = representation.categories()
-        order = sorted(range(len(categories)), key=lambda k: -categories[k].size)
-        self.predicted = sorted(order[:4])
-        self.largest = order[0] if order else -1
-        self.queries = nn.ModuleList(nn.Linear(width, width) for _ in self.predicted)
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(categories[k].size)) for k in self.predicted
-        )
+        self.item = representation.item_field()
         self.numbers = min(len(representation.numbers()), 4)
         edges = [torch.tensor(f.edges).float() for f in representation.numbers()[: self.numbers]]
         for i, edge in enumerate(edges):
@@ -52,161 +47,187 @@ class PretrainHeads(nn.Module):
         self.gap = nn.Linear(width, len(_GAP_EDGES) + 1)
         self.register_buffer("gap_edges", torch.tensor(_GAP_EDGES))
         outputs = len(representation.tables) * len(FUTURE_DAYS)
-        self.future = mlp(network.size.summary, network.size.summary, outputs, 0.0)
+        self.future = MemberHead(outputs, network.size.summary, network.size.dropout)
 
-    def next_event(self, network: Network, states: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the next-event loss over a sample of positions."""
-        follows = batch["valid"][:, 1:]
-        spots = follows.nonzero()
-        if not len(spots):
-            return states.sum() * 0.0
-        if len(spots) > _POSITIONS:
-            spots = spots[torch.randperm(len(spots), device=spots.device)[:_POSITIONS]]
-        rows, at = spots[:, 0], spots[:, 1]
-        x = states[rows, at]
+    def side_loss(
+        self, network: Network, x: torch.Tensor, batch: Batch, rows: torch.Tensor, at: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of smaller fields, numbers and time gaps at some positions."""
         total = x.sum() * 0.0
-        for query, bias, k in zip(self.queries, self.biases, self.predicted, strict=True):
-            table = network.events.vectors(k)
-            weight = 1.0 if k == self.largest else 0.25
-            loss = _softmax_loss(query(x), table, bias, batch["codes"][k][rows, at + 1])
-            total = total + weight * loss
+        for k in network.following.predicted:
+            if k != self.item:
+                table = network.events.vectors(k)
+                codes = batch["codes"][k][rows, at]
+                loss = network.following.loss(k, x, table, codes, Softmax())
+                total = total + 0.25 * loss
         for i, score in enumerate(self.number_scores):
-            values = batch["numbers"][rows, at + 1, i]
+            values = batch["numbers"][rows, at, i]
             known = ~torch.isnan(values)
-            if known.any():
-                bins = torch.bucketize(values[known], getattr(self, f"edges_{i}"))
-                total = total + 0.15 * functional.cross_entropy(score(x[known]), bins)
-        bins = torch.bucketize(batch["gaps"][rows, at + 1], self.gap_edges)
+            bins = torch.bucketize(values.nan_to_num(), getattr(self, f"edges_{i}"))
+            loss = functional.cross_entropy(score(x), bins, reduction="none")
+            total = total + 0.15 * (loss * known).sum() / known.sum().clamp(min=1)
+        bins = torch.bucketize(batch["gaps"][rows, at], self.gap_edges)
         return total + 0.25 * functional.cross_entropy(self.gap(x), bins)
 
-    def future_counts(self, summary: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def future_counts(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return the loss of log counts in the windows that lie within the training range."""
-        known = batch["future_known"].to(summary.dtype)
-        error = functional.smooth_l1_loss(
-            self.future(summary), batch["future_counts"], reduction="none"
-        )
+        found = self.future.member_outputs(network, batch)
+        known = batch["future_known"].to(found.dtype)
+        wanted = batch["future_counts"][:, None].expand_as(found)
+        error = functional.smooth_l1_loss(found, wanted, reduction="none").mean(1)
         return (error * known).sum() / known.sum().clamp(min=1.0)
 
 
-def _softmax_loss(
-    query: torch.Tensor, table: torch.Tensor, bias: torch.Tensor, target: torch.Tensor
+def next_item_loss(
+    network: Network, states: torch.Tensor, batch: Batch, position: int, softmax: Softmax
 ) -> torch.Tensor:
-    """Full softmax for small catalogues, shared uniform negatives for large ones."""
-    known = target >= FIRST - 1  # absent fields of other sources are not predicted
-    if not known.any():
-        return query.sum() * 0.0
-    query, target = query[known], target[known]
-    if len(table) <= FULL_SOFTMAX_ITEMS:
-        return functional.cross_entropy(functional.linear(query, table, bias), target)
-    negatives = torch.randint(FIRST, len(table), (_NEGATIVES,), device=query.device)
-    positive = (query * table[target]).sum(-1) + bias[target]
-    shift = math.log((len(table) - FIRST) / _NEGATIVES)
-    other = functional.linear(query, table[negatives], bias[negatives]) + shift
-    other = other.masked_fill(negatives[None, :] == target[:, None], -math.inf)
-    scores = torch.cat([positive[:, None], other], dim=1)
-    return functional.cross_entropy(scores, torch.zeros_like(target))
+    """Return the loss of a field's next value at every position that has one."""
+    follows = batch["valid"][:, 1:]
+    x = states[:, :-1][follows]
+    target = batch["codes"][position][:, 1:][follows]
+    return network.following.loss(position, x, network.events.vectors(position), target, softmax)
 
 
-class PretrainModule(BudgetModule):
-    """Lightning module of pretraining."""
+def last_event_ranks(
+    network: Network, states: torch.Tensor, batch: Batch, position: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return loss and rank of each row's last event, asked at the one before it."""
+    at = batch["length"] - 2
+    row = torch.arange(len(at), device=at.device)
+    scores = network.following.scores(position, states[row, at], network.events.vectors(position))
+    target = batch["codes"][position][row, at + 1]
+    wanted = scores.gather(1, target[:, None])
+    loss = functional.cross_entropy(scores.float(), target, reduction="none")
+    return loss, (scores > wanted).sum(-1)
 
-    def __init__(self, network: Network, heads: PretrainHeads, plan: Plan) -> None:
-        super().__init__(plan, pretrain_logger)
+
+class NextItemModule(BudgetModule):
+    """Learns the next value of one field at every position of whole histories.
+
+    It trains recommendations whose target is the next item, and is the base of pretraining.
+    """
+
+    def __init__(
+        self, network: Network, plan: Plan, position: int, softmax: Softmax, lines: Any
+    ) -> None:
+        super().__init__(plan, lines)
         self.network = network
-        self.heads = heads
-        self._validated: list[tuple[float, float, int]] = []
-
-    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        states, summary = self.network(batch)
-        return (
-            self.heads.next_event(self.network, states, batch),
-            self.heads.future_counts(summary, batch),
-        )
+        self.position = position
+        self.softmax = softmax
+        self.side: PretrainHeads | None = None
+        self.last_events = True  # validation asks for last events, not for every position
+        self._validated: list[tuple[torch.Tensor, ...]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""
-        following, future = self._losses(batch)
-        return following + 2.0 * future
+        if "future_counts" in batch:
+            assert self.side is not None
+            return 2.0 * self.side.future_counts(self.network, batch)
+        return self._sequence_loss(batch)
+
+    def _sequence_loss(self, batch: Batch) -> torch.Tensor:
+        states = self.network.encode(batch)
+        total = states.sum() * 0.0
+        if self.position >= 0:
+            total = next_item_loss(self.network, states, batch, self.position, self.softmax)
+        if self.side is not None:
+            rows, at = batch["valid"][:, 1:].nonzero(as_tuple=True)
+            if len(rows) > _SIDE_POSITIONS:
+                chosen = torch.randperm(len(rows), device=rows.device)[:_SIDE_POSITIONS]
+                rows, at = rows[chosen], at[chosen]
+            if len(rows):
+                x = states[rows, at]
+                total = total + self.side.side_loss(self.network, x, batch, rows, at + 1)
+        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the losses of a validation batch."""
-        following, future = self._losses(batch)
-        self._validated.append((float(following), float(future), len(batch["length"])))
+        if self.last_events and self.position >= 0:
+            states = self.network.encode(batch)
+            found = last_event_ranks(self.network, states, batch, self.position)
+            self._validated.append(found)
+        else:
+            loss = self._sequence_loss(batch)
+            self._validated.append((loss.repeat(len(batch["length"])),))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss."""
-        rows = sum(item[2] for item in self._validated) or 1
-        following = sum(item[0] * item[2] for item in self._validated) / rows
-        future = sum(item[1] * item[2] for item in self._validated) / rows
+        """Log the validation metrics."""
+        made = {"val_loss": float(torch.cat([found[0] for found in self._validated]).mean())}
+        if len(self._validated[0]) > 1:
+            ranks = torch.cat([found[1] for found in self._validated]).float()
+            gains = torch.where(ranks < _RANKED, 1.0 / torch.log2(ranks + 2.0), 0.0)
+            made[f"val_ndcg@{_RANKED}"] = float(gains.mean())
         self._validated = []
         self.validation_done()
-        self.log("val_loss", following + 2.0 * future)
-        log_metrics(
-            pretrain_logger,
-            f"Validation: loss {following + 2 * future:.4f}, next event {following:.4f},"
-            f" future counts {future:.4f}",
-            {
-                "step": self.global_step,
-                "val_loss": following + 2 * future,
-                "val_next_event": following,
-                "val_future": future,
-            },
-        )
+        for name, value in made.items():
+            self.log(name, value)
+        text = ", ".join(f"{name} {value:.4f}" for name, value in made.items())
+        log_metrics(self.lines, f"Validation: {text}", {"step": self.global_step, **made})
 
 
-class PretrainBatches:
-    """Makes pretraining batches: one or more random split points per entity and epoch."""
+class PretrainModule(NextItemModule):
+    """Lightning module of pretraining."""
 
     def __init__(
-        self,
-        reader: RowReader,
-        entities: np.ndarray,
-        end: int,
-        tokens: int,
-        seed: int,
-        per_entity: int = 1,
+        self, network: Network, heads: PretrainHeads, plan: Plan, softmax: Softmax
+    ) -> None:
+        super().__init__(network, plan, heads.item, softmax, pretrain_logger)
+        self.heads = heads
+        self.side = heads
+
+
+class SplitBatches:
+    """Rows at random split points with the counts of the windows that follow."""
+
+    def __init__(
+        self, reader: RowReader, entities: np.ndarray, end: int, rows: int, tokens: int
     ) -> None:
         self.reader = reader
         self.end = end
+        self.rows = rows
         self.tokens = tokens
-        self.seed = seed
-        positions = [t.position(entities, np.full(len(entities), end)) for t in reader.store.tables]
-        counts = sum(
-            p - t.offsets[entities] for p, t in zip(positions, reader.store.tables, strict=True)
-        )
-        keep = np.asarray(counts) > 1
-        self.entities = np.repeat(entities[keep], per_entity)
-        self.counts = np.repeat(np.asarray(counts)[keep], per_entity)
+        begin, stop = reader.bounds(entities, np.full(len(entities), end))
+        keep = stop - begin > 1
+        self.entities, self.begin = entities[keep], begin[keep]
+        self.counts = (stop - begin)[keep]
 
-    def num_batches(self) -> int:
-        """Estimate the number of batches of an epoch."""
-        return max(int(np.ceil(self.total_events() / self.tokens / 0.75)), 1)
-
-    def total_events(self) -> float:
-        """Return the number of events that an epoch reads at most."""
-        return float(np.minimum(self.counts, self.reader.max_events).sum())
-
-    def epoch(self, epoch: int, rows: int = 256, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch, without the first *skip*."""
-        random = np.random.default_rng((self.seed, epoch))
-        stream = self.reader.store.stream
-        begin = stream.offsets[self.entities]
-        # The split point falls on an event or up to a month after it, within the range.
-        place = begin + random.integers(1, np.maximum(self.counts, 2))
+    def epoch(self, seed: tuple[int, int]) -> Iterator[Batch]:
+        """Yield batches whose split points mostly leave a known 30-day window."""
+        random = np.random.default_rng(seed)
+        times = self.reader.store.stream.times
+        place = self.begin + random.integers(1, np.maximum(self.counts, 2))
         late = random.random(len(place)) < 0.5
-        place = np.where(late, begin + self.counts - 1, place)
+        place = np.where(late, self.begin + self.counts - 1, place)
         wait = (random.random(len(place)) ** 2 * 30 * DAY_SECONDS).astype(np.int64)
-        stamps = np.minimum(np.asarray(stream.times[place]) + wait, self.end)
-        # Half of the rows of the first kind keep a known 30-day window.
+        stamps = np.minimum(np.asarray(times[place]) + wait, self.end)
         known = np.minimum(stamps, self.end - FUTURE_DAYS[-1] * DAY_SECONDS)
-        stamps = np.where(known > np.asarray(stream.times[begin]), known, stamps)
+        stamps = np.where(known > np.asarray(times[self.begin]), known, stamps)
         lengths = self.reader.lengths(self.entities, stamps)
-        for chosen in batches_by_length(lengths, self.tokens, rows, random)[skip:]:
+        for chosen in batches_by_length(lengths, self.tokens, self.rows, random):
             yield self.read(self.entities[chosen], stamps[chosen])
 
-    def read(self, entities: np.ndarray, stamps: np.ndarray) -> dict[str, Any]:
+    def read(self, entities: np.ndarray, stamps: np.ndarray) -> Batch:
         """Return one batch with its future counts."""
         batch = self.reader.read(entities, stamps)
         counts, known = self.reader.future_counts(entities, stamps, self.end)
         batch["future_counts"], batch["future_known"] = counts, known
         return batch
+
+
+def mixed(
+    sequences: SequenceBatches, splits: SplitBatches, seed: int, epoch: int, skip: int = 0
+) -> Iterator[Batch]:
+    """Yield one epoch of histories with a batch of split points after every few of them."""
+    return islice(_mixed(sequences, splits, seed, epoch), skip, None)
+
+
+def _mixed(
+    sequences: SequenceBatches, splits: SplitBatches, seed: int, epoch: int
+) -> Iterator[Batch]:
+    others = splits.epoch((seed + 1, epoch))
+    for number, batch in enumerate(sequences.epoch((seed, epoch))):
+        yield batch
+        if number % _SPLIT_EVERY == _SPLIT_EVERY - 1:
+            following = next(others, None)
+            if following is not None:
+                yield following

@@ -23,8 +23,11 @@ from monad.training.rows import Rows
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
+_PANEL_DECAY = 0.3
 _CALIBRATE_SECONDS = 15.0
 _SHORT_EVENTS = 8
+RECENT_EVENTS = 32  # of a history; aggregates, sketch and pair features tell of the rest
+_MOST_PREPARED = 100_000_000
 
 
 class ScenarioBatches:
@@ -35,11 +38,22 @@ class ScenarioBatches:
         self.task = task
         self.tokens = tokens
         self.short_share = 0.0
+        self.pair_features = True
+        self.most_events: int | None = RECENT_EVENTS
+        self._prepared: dict[int, np.ndarray] = {}
         self.pairs = PairReader(reader, item_position) if task.kind == "recommendation" else None
         if self.pairs is not None:
             index = reader.categories[item_position]
             self.item_field = reader.representation.fields[index]
             self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
+
+    def prepare(self, rows: Rows) -> None:
+        """Compute the aggregates of training rows once instead of in every pass."""
+        if len(rows) * len(self.reader.representation.mean) > _MOST_PREPARED:
+            return
+        parts = [np.arange(at, min(at + 8192, len(rows))) for at in range(0, len(rows), 8192)]
+        found = [self.reader.aggregates.read(rows.entities[p], rows.stamps[p]) for p in parts]
+        self._prepared[id(rows)] = np.concatenate(found)
 
     def epoch(
         self, rows: Rows, seed: tuple[int, int] | None, size: int, skip: int = 0
@@ -47,27 +61,50 @@ class ScenarioBatches:
         """Yield the batches of *rows* after the first *skip*; shuffled when a seed is given."""
         random = None if seed is None else np.random.default_rng(seed)
         lengths = self.reader.lengths(rows.entities, rows.stamps)
-        if random is not None and self.short_share > 0:
-            short = random.random(len(lengths)) < self.short_share
-            lengths = np.where(short, np.minimum(lengths, _SHORT_EVENTS), lengths)
+        if self.most_events is not None:
+            lengths = np.minimum(lengths, self.most_events)
+        known = self._prepared.get(id(rows))
         groups = [np.arange(len(rows))]
         if self.pairs is not None:
             groups = [np.flatnonzero(rows.stamps == stamp) for stamp in np.unique(rows.stamps)]
-        made = [
-            group[part]
-            for group in groups
-            for part in batches_by_length(lengths[group], self.tokens, size, random)
-        ]
+        made = [part for group in groups for part in self._parts(group, lengths, size, random)]
         if random is not None:
             made = [made[i] for i in random.permutation(len(made))]
-        for chosen in made[skip:]:
-            yield self.read(rows.take(chosen), max(int(lengths[chosen].max()), 1))
+        short = np.zeros(len(made), dtype=bool)
+        if random is not None and self.short_share > 0:
+            short = random.random(len(made)) < self.short_share
+        for chosen, few in list(zip(made, short, strict=True))[skip:]:
+            aggregates = None if known is None else known[chosen]
+            most = _SHORT_EVENTS if few else max(int(lengths[chosen].max()), 1)
+            yield self.read(rows.take(chosen), most, aggregates)
 
-    def read(self, rows: Rows, most_events: int | None = None) -> Batch:
-        """Return one batch."""
-        batch = self.reader.read(rows.entities, rows.stamps, most_events)
+    def _parts(
+        self, group: np.ndarray, lengths: np.ndarray, size: int, random: np.random.Generator | None
+    ) -> list[np.ndarray]:
+        """Split rows into batches.
+
+        Training rows are drawn without regard to length while histories are short: rows of one
+        length are rows of one kind of entity, and a batch of one kind teaches its base rate.
+        """
+        if random is None or self.most_events is None:
+            return [
+                group[part] for part in batches_by_length(lengths[group], self.tokens, size, random)
+            ]
+        order = random.permutation(group)
+        return [order[at : at + size] for at in range(0, len(order), size)]
+
+    def read(
+        self,
+        rows: Rows,
+        most_events: int | None = None,
+        aggregates: np.ndarray | None = None,
+    ) -> Batch:
+        """Return one batch; *aggregates* are computed unless given."""
+        most = most_events or self.most_events
+        batch = self.reader.read(rows.entities, rows.stamps, most, aggregates)
         if self.pairs is not None:
-            self.pairs.extend(batch)
+            if self.pair_features:
+                self.pairs.extend(batch)
             self._item_targets(batch, rows)
         elif rows.targets is not None:
             batch["target"] = torch.from_numpy(np.asarray(rows.targets, dtype=np.float32))
@@ -116,16 +153,21 @@ class ScenarioModule(BudgetModule):
         self._outputs: list[tuple[Any, Batch, float]] = []
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Tune events and trunk at half the rate of the rest."""
+        """Tune events and trunk at half the rate of the rest; aggregates decay the most."""
         slow = {id(p) for m in (self.network.events, self.network.blocks) for p in m.parameters()}
+        panel = {id(p) for p in self.network.panel.parameters()}
         found = [p for p in self.parameters() if p.requires_grad]
+        others = [p for p in found if id(p) not in slow | panel]
         return [
             {"params": [p for p in found if id(p) in slow], "scale": _TRUNK_SCALE},
-            {"params": [p for p in found if id(p) not in slow], "scale": 1.0, "decay": 0.05},
+            {"params": [p for p in found if id(p) in panel], "scale": 1.0, "decay": _PANEL_DECAY},
+            {"params": others, "scale": 1.0, "decay": 0.05},
         ]
 
     def _loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         if self.custom_loss is not None and "target" in batch:
+            if output.dim() > batch["target"].dim() + (self.task.kind == "regression"):
+                output = output.mean(1)
             return self.custom_loss(output, batch["target"])
         return self.head.loss(output, batch)
 

@@ -4,13 +4,23 @@ import dataclasses
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 
 from monad.config.params import TrainingParams, training_params_from_mapping
 from monad.config.schema import FoundationModelConfig
 from monad.config.time_range import before, end_of
+from monad.data.representation import Representation
 from monad.data.store import Store
+from monad.model.following import Softmax
 from monad.model.network import Size
+
+LAST_EVENTS = 1_500  # held-out last events that validate the next-item part
+_SHORT_LENGTH = 20.0
+# By device and by whether histories are short; see docs/experiments.md.
+_DROPOUT = {False: {False: 0.2, True: 0.3}, True: {False: 0.4, True: 0.5}}
+_FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
+_RATE, _RATE_SHORT, _RATE_GPU = 1.5e-3, 2.5e-3, 1e-3
 
 
 @dataclasses.dataclass
@@ -61,17 +71,72 @@ def validation_range(config: FoundationModelConfig, store: Store) -> tuple[int, 
     return before(dates.validation_start_date), end
 
 
-def network_size(config: FoundationModelConfig, gpu: bool) -> Size:
-    """Return the network's size: what the configuration gives, else by device."""
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What the data look like, as far as sizes and batches depend on it."""
+
+    events: int
+    mean_length: float
+    long_length: float
+    items: int
+
+    @property
+    def short(self) -> bool:
+        """Whether histories are so short that depth and long batches do not pay."""
+        return self.mean_length < _SHORT_LENGTH
+
+
+def shape_of(store: Store, representation: Representation) -> Shape:
+    """Measure the training range's histories and its largest categorical field."""
+    end = np.full(store.num_entities, representation.training_end)
+    counts = np.zeros(store.num_entities, dtype=np.int64)
+    everyone = np.arange(store.num_entities)
+    for table in store.tables:
+        counts += table.position(everyone, end) - table.offsets[:-1]
+    counts = counts[counts > 1]
+    sizes = [len(field.values) for field in representation.categories()]
+    return Shape(
+        events=int(counts.sum()),
+        mean_length=float(counts.mean()) if len(counts) else 0.0,
+        long_length=float(np.quantile(counts, 0.9)) if len(counts) else 0.0,
+        items=max(sizes, default=0),
+    )
+
+
+def network_size(config: FoundationModelConfig, gpu: bool, shape: Shape, adapts: bool) -> Size:
+    """Return the network's size: what the configuration gives, else by device and data."""
     limits = config.memory_constraining_params
     width = limits.hidden_dim or (256 if gpu else 64)
+    layers, events, dropout = 4 if gpu else 2, 256 if gpu else 64, 0.1
+    if adapts:
+        layers = layers // 2 if shape.short else layers
+        most = 256 if gpu else 200
+        events = int(np.clip(-(-shape.long_length // 8) * 8, 16, most))
+        dropout = _DROPOUT[gpu][shape.short]
+        if shape.events < _FEW_EVENTS:
+            dropout = max(dropout, _FEW_DROPOUT)
     return Size(
         width=width,
-        layers=limits.num_layers or (4 if gpu else 2),
-        heads=limits.num_heads or max(width // 32, 1),
+        layers=limits.num_layers or layers,
+        heads=limits.num_heads or max(width // (64 if gpu else 32), 1),
         summary=max(128, width),
-        max_events=limits.max_history_events or (256 if gpu else 64),
+        dropout=dropout,
+        max_events=limits.max_history_events or events,
     )
+
+
+def history_rate(gpu: bool, shape: Shape) -> float:
+    """Return the learning rate for whole histories under a budget."""
+    if gpu:
+        return _RATE_GPU
+    return _RATE_SHORT if shape.short else _RATE
+
+
+def softmax_of(gpu: bool, adapts: bool) -> Softmax:
+    """Return how next items are learned on a device."""
+    if not adapts:
+        return Softmax()
+    return Softmax(50_000, 4_096) if gpu else Softmax(5_000, 512)
 
 
 def settings(
@@ -79,8 +144,13 @@ def settings(
     params: TrainingParams,
     default_rate: float,
     logger: logging.Logger,
+    shape: Shape | None = None,
 ) -> Settings:
-    """Resolve rate, epochs and batch size; what adapts is said in the log."""
+    """Resolve rate, epochs and batch size; what adapts is said in the log.
+
+    *shape* is given for training on whole histories: batches are then sized so that a pass over
+    the data has a few hundred of them.
+    """
     gpu = uses_gpu(params)
     budget = params.time_budget_seconds
     adapts = budget is not None
@@ -89,9 +159,15 @@ def settings(
         rate = default_rate
     epochs = params.epochs
     if adapts and "epochs" not in params.given:
-        epochs = 1_000
-    tokens = config.data_loader_params.max_tokens_per_batch or (65_536 if gpu else 4_096)
-    rows = params.batch_size or config.data_loader_params.batch_size or (1_024 if gpu else 256)
+        epochs = 1_000_000
+    loaders = config.data_loader_params
+    tokens, rows = (65_536, 1_024) if gpu else (4_096, 256)
+    if adapts and shape is not None:
+        least, most, parts = (4_096, 65_536, 60) if gpu else (1_024, 8_192, 200)
+        tokens = int(np.clip(shape.events // parts, least, most))
+        rows = min(max(tokens // 4, 16), 8_192)
+    tokens = loaders.max_tokens_per_batch or tokens
+    rows = params.batch_size or loaders.batch_size or rows
     if adapts:
         logger.info(
             "Time budget %.0f s on %s: learning rate %g, up to %d events or %d rows a batch, epochs %s",

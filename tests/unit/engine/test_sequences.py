@@ -1,0 +1,139 @@
+"""Histories, what is held out of them, and target functions that ask for the next item."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from monad.config.loading import parse_config
+from monad.config.schema import MemoryConstrainingParams
+from monad.config.time_range import DataMode
+from monad.data.batches import RowReader
+from monad.data.ingest import build_store
+from monad.data.pairs import PairReader, feature_names
+from monad.data.popularity import best_columns
+from monad.data.representation import fit_representation
+from monad.tasks import RecommendationTask
+from monad.training import loop
+from monad.training.loop import Plan, TimedStream
+from monad.training.next_item import next_item_field
+from monad.training.rows import Labeler
+from monad.training.sequences import SequenceBatches, histories, hold_out_last
+from monad.ui.target_function import SPLIT_TIMESTAMP, sketch
+from tests.unit.engine.sample import shop_config, write_shop
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A reader of the shop."""
+    directory = write_shop(tmp_path_factory.mktemp("shop"))
+    store, plans = build_store(parse_config(shop_config(directory)), None)
+    limits = MemoryConstrainingParams()
+    representation = fit_representation(store, plans, store.last_time, limits, seed=0)
+    return RowReader(store, representation, 12)
+
+
+def next_item(history, future, attributes, ctx):
+    items = future["transactions"]["article_id"][:1]
+    return sketch(items, np.ones(len(items))) if len(items) else None
+
+
+def items_of_a_month(history, future, attributes, ctx):
+    window = future["transactions"].interval_from(ctx[SPLIT_TIMESTAMP], timedelta(days=30))
+    items = np.unique(window["article_id"])
+    return sketch(items, np.ones(len(items)))
+
+
+@pytest.mark.parametrize(("target_fn", "expected"), [(next_item, True), (items_of_a_month, False)])
+def test_a_target_function_that_asks_for_the_next_item_is_recognised(reader, target_fn, expected):
+    """The field is found by calling the function; a window of items is something else."""
+    store = reader.store
+    labeler = Labeler(store, target_fn, RecommendationTask(), store.last_time, DataMode.TRAIN)
+    found = next_item_field(labeler, reader.representation, np.random.default_rng(0))
+    assert (found == reader.representation.item_field()) is expected
+
+
+def test_held_out_last_events_are_not_in_training_windows(reader):
+    """The last event of a held-out history is the question and never an answer in training."""
+    store = reader.store
+    whole = histories(reader, np.arange(store.num_entities), store.last_time)
+    train, validation = hold_out_last(whole, 10, seed=3)
+    again, _ = hold_out_last(whole, 10, seed=3)
+    assert len(validation) == 10
+    assert (train.end == again.end).all()
+    shortened = np.isin(train.entities, validation.entities)
+    assert (train.end[shortened] == validation.end - 1).all()
+    assert (train.end[~shortened] == whole.end[~shortened]).all()
+
+
+def test_an_epoch_reads_every_history_within_the_window(reader):
+    """Short histories are read whole; long ones in windows of the network's length."""
+    store = reader.store
+    whole = histories(reader, np.arange(store.num_entities), store.last_time)
+    batches = SequenceBatches(reader, whole, tokens=100, rows=8)
+    lengths = np.concatenate([b["length"].numpy() for b in batches.epoch((0, 0))])
+    copies = np.minimum(-(-whole.counts // batches.window), 4)
+    assert len(lengths) == copies.sum()
+    assert lengths.max() <= batches.window
+    assert (np.sort(lengths[lengths < batches.window])[:5] > 1).all()
+
+
+def test_pair_features_do_not_know_the_future(reader):
+    """Pairs at a split point are the same whether later events are there or not."""
+    store = reader.store
+    stamp = store.first_time + (store.last_time - store.first_time) // 2
+    table = store.tables[0]
+    pairs = PairReader(reader, reader.representation.item_field())
+    everyone = np.arange(store.num_entities)
+    before = pairs.pairs(everyone, stamp)
+    after = np.asarray(table.times) > stamp
+    assert after.any()
+    other = PairReader(reader, reader.representation.item_field())
+    other.codes = np.where(after, 2, other.codes)
+    other.numbers = [np.where(after, 99.0, values) for values in other.numbers]
+    other.history = type(other.history)(table, other.codes, other.numbers, other.num_items)
+    changed = other.pairs(everyone, stamp)
+    np.testing.assert_array_equal(before.rows, changed.rows)
+    np.testing.assert_array_equal(before.items, changed.items)
+    np.testing.assert_allclose(before.features, changed.features, rtol=1e-5, atol=1e-5)
+    assert before.features.shape[1] == len(feature_names(len(pairs.numbers))[0])
+
+
+def test_prepared_pairs_are_those_made_alone(reader):
+    """Rows that were prepared together get what each would get by itself, in half precision."""
+    store = reader.store
+    stamp = store.last_time
+    pairs = PairReader(reader, reader.representation.item_field())
+    everyone = np.arange(store.num_entities)
+    pairs.prepare(everyone, np.full(len(everyone), stamp))
+    chosen = np.array([5, 3, 17])
+    known, alone = pairs._known(chosen, stamp), pairs.pairs(chosen, stamp)
+    assert known is not None
+    np.testing.assert_array_equal(known.items, alone.items)
+    np.testing.assert_allclose(known.features, alone.features, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("width", [50, 30_000])
+def test_best_columns_keeps_the_largest_of_each_row(width):
+    """Dense pieces and single rows agree with sorting."""
+    from scipy import sparse
+
+    random = np.random.default_rng(0)
+    dense = random.random((6, 50)) * (random.random((6, 50)) < 0.6)
+    wide = sparse.csr_matrix(np.pad(dense, ((0, 0), (0, width - 50))))
+    kept = best_columns(wide, 10).toarray()[:, :50]
+    for row, found in zip(dense, kept, strict=True):
+        edge = np.sort(row)[-10]
+        np.testing.assert_allclose(found, np.where(row >= max(edge, 1e-12), row, 0.0))
+
+
+def test_a_timed_stream_ends_by_the_clock_and_goes_on_where_it_was(monkeypatch):
+    """What the trainer takes for an epoch is a share of the budget, not a pass over the data."""
+    clock = iter(np.arange(0.0, 1000.0))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    module = type("Module", (), {"validation_seconds": 0.0})()
+    plan = Plan(1, 1, 1e-3, deadline=200.0, started=0.0, label="", timed_epochs=True)
+    stream = TimedStream(lambda epoch, skip: iter([(epoch, i) for i in range(8)]), plan, module)
+    first, second = list(stream), list(stream)
+    assert len(first) == len(second) == 11
+    assert [*first, *second] == [(i // 8, i % 8) for i in range(22)]
