@@ -7,7 +7,7 @@ import sys
 from bench.figures import print_table, store
 
 # Each module has PARTS: names to functions without arguments that return a list of figures.
-SUITES = ("bench.local_account",)
+SUITES = ("bench.local_account", "bench.pipes")
 
 
 def main() -> int:

@@ -27,8 +27,8 @@ def local_account() -> Iterator[LocalAccount]:
         with snowflake.connector.connect(
             **account.connection("ADMIN") | {"database": None, "schema": None, "warehouse": None}
         ) as connection:
-            for statement in ("create database bench", "create schema if not exists bench.s"):
-                connection.cursor().execute(statement)
+            for statement in ("database bench", "schema bench.s", "warehouse w"):
+                connection.cursor().execute(f"create {statement}")
         yield account
     finally:
         account.reset()
@@ -37,7 +37,7 @@ def local_account() -> Iterator[LocalAccount]:
 
 def admin(account: LocalAccount) -> dict:
     """Return connection arguments of the administrator in the database of the bench."""
-    return account.connection("ADMIN") | {"database": "BENCH", "schema": "S", "warehouse": None}
+    return account.connection("ADMIN") | {"database": "BENCH", "schema": "S", "warehouse": "W"}
 
 
 @contextlib.contextmanager

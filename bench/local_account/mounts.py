@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bench.figures import Figure
-from monad_dagster.local.image_rootfs import Image, ImageConfig
+from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners.base import Mount, RunRequest
 from monad_dagster.local.runners.stage_mount import StageMounts, release
 

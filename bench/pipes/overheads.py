@@ -31,8 +31,8 @@ from monad_dagster.spcs.oci_image import ImageConfig, build_layout
 from monad_dagster.spcs.spec import SpecSettings, build_spec
 from monad_dagster.spcs.stage import StageClient
 
-ROUNDS = 5
-WAIT_SECONDS = 40  # of the job service during which statements are counted
+ROUNDS = 3
+WAIT_SECONDS = 30  # of the job service during which statements are counted
 LAYOUT = AccountLayout(instance_family="CPU_X64_S", data_schemas=())
 IMAGE = "/monad_db/data_schema/image_repository/bench:1"
 SCRIPT = """
@@ -231,6 +231,7 @@ def statements_while_waiting(arguments: dict, instance: dg.DagsterInstance) -> t
     waiting = [kind for at, kind, _ in COUNTER.sent if start + 2 < at < start + WAIT_SECONDS]
     kinds: dict[str, int] = {}
     for kind in waiting:
-        kinds[kind] = kinds.get(kind, 0) + 1
+        word = " ".join(kind.split()[:2])
+        kinds[word] = kinds.get(word, 0) + 1
     share = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     return len(waiting) * 60 / (WAIT_SECONDS - 2), share

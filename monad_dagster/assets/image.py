@@ -161,8 +161,15 @@ def _docker_build(settings: "Settings", tag: str) -> str:
         raise ImageError(
             problem(
                 f"Image {reference} could not be built",
-                str(error)[:500],
+                f"{str(error)[:500]}{_last_words(error)}",
                 f"Build it by hand: docker build {settings.container_dir}",
             )
         ) from error
     return reference
+
+
+def _last_words(error: Exception) -> str:
+    """Return the end of a failed build's output, where the cause is."""
+    lines = [str(part.get("stream", "")) for part in getattr(error, "build_log", ())]
+    text = "".join(lines).strip()
+    return f' Its last output: "{text[-600:]}"' if text else ""

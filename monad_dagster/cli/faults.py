@@ -6,7 +6,7 @@ import click
 
 from monad_dagster.cli import context as ctx
 from monad_dagster.cli.output import note, print_json, print_table, reports_errors
-from monad_dagster.local.faults import KINDS
+from monad_dagster.local.faults.fault_store import KINDS
 
 _EFFECTS = "\n".join(f"  {kind.name}: {kind.summary}" for kind in KINDS.values())
 

@@ -17,6 +17,8 @@ from monad_dagster.cli.runlog import RunLogFilter
 from monad_dagster.errors import ConfigError, problem
 from monad_dagster.settings import Settings, child_environment, dagster_home
 
+# Everything but the assets that look back at what runs have cost.
+PIPELINE_SELECTION = "not group:operations"
 DEFINITIONS = "monad_dagster.definitions"
 
 # Small, explicit instance configuration: no telemetry, logs kept beside the runs.
@@ -49,7 +51,7 @@ run_monitoring:
     "--transactions", default=500_000, show_default=True, help="Transactions in the sample data."
 )
 @click.option("--prediction-date", help="Score as of this day, such as 2020-09-22.")
-@click.option("--select", default="*", show_default=True, help="Asset selection.")
+@click.option("--select", default=PIPELINE_SELECTION, show_default=True, help="Asset selection.")
 @click.option("--verbose", is_flag=True, help="Show every line of the run log.")
 @reports_errors
 def run(
@@ -149,7 +151,8 @@ def materialize(
     if prediction_date:
         config = {"ops": {"predictions": {"config": {"prediction_date": prediction_date}}}}
         command += ["--config-json", json.dumps(config)]
-    note(f"Materializing {select} for scenario {scenario} ...")
+    what = "the pipeline" if select == PIPELINE_SELECTION else select
+    note(f"Materializing {what} for scenario {scenario} ...")
     shown = RunLogFilter(verbose=verbose)
     with (
         log_path.open("w", encoding="utf-8") as log,

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import extensions
-from monad_dagster.local.access_tokens import check_secret
-from monad_dagster.local.bootstrap import bootstrap
-from monad_dagster.local.catalog import Catalog
-from monad_dagster.local.credentials import check_password, load_credentials
+from monad_dagster.local.catalog.bootstrap import bootstrap
+from monad_dagster.local.catalog.catalog import Catalog
 from monad_dagster.local.errors import LoginError
-from monad_dagster.local.faults import Faults
+from monad_dagster.local.faults.fault_store import Faults
+from monad_dagster.local.protocol.access_tokens import check_secret
+from monad_dagster.local.protocol.credentials import check_password, load_credentials
+from monad_dagster.local.protocol.tokens import Tokens
 from monad_dagster.local.session import Session
-from monad_dagster.local.tokens import Tokens
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -88,9 +88,9 @@ class Account:
         extensions.install_all(self)
 
     def _open_stores(self) -> None:
-        from monad_dagster.local.engine import Engine
-        from monad_dagster.local.queries import Queries
-        from monad_dagster.local.stage_store import StageStore
+        from monad_dagster.local.engine.engine import Engine
+        from monad_dagster.local.protocol.queries import Queries
+        from monad_dagster.local.stages.stage_store import StageStore
 
         self.engine = Engine(self)
         self.stages = StageStore(self.state_dir / "stages")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from monad_dagster.errors import LocalAccountError, problem
-from monad_dagster.local.faults_client import FaultControl
+from monad_dagster.local.faults.faults_client import FaultControl
 from monad_dagster.local.runners.cleanup import kill_containers
 from monad_dagster.local.runners.stage_mount import release_all
 

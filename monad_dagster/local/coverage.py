@@ -4,7 +4,8 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-from monad_dagster.local import extensions, handlers
+from monad_dagster.local import extensions
+from monad_dagster.local.sql import handlers
 
 _HEAD = """# What the local account answers
 

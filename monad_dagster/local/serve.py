@@ -80,7 +80,7 @@ def _serve(args: argparse.Namespace) -> None:
     import uvicorn
 
     from monad_dagster.local.account import Account
-    from monad_dagster.local.app import create_app
+    from monad_dagster.local.protocol.app import create_app
 
     logging.basicConfig(
         level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"

@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
-from monad_dagster.local.catalog import CatalogObject
-from monad_dagster.local.statements import ObjectName, quote_identifier
+from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.sql.statements import ObjectName, quote_identifier
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account

@@ -154,7 +154,7 @@ class LogFollower:
     ) -> StagePath | None:
         """Upload the complete log; None when there is none or the stage refuses.
 
-        When lines were missed, or none could be had from the node, the persisted log is used.
+        When lines were missed, or the node did not answer to the end, the persisted log is used.
         It arrives minutes late, so it is waited for, and `is_complete` says whether it came.
 
         Args:
@@ -163,7 +163,7 @@ class LogFollower:
             clock: Time and sleep.
             wait_seconds: How long persisted lines may take to arrive.
         """
-        if self._gaps or self._unanswered or not self.num_lines:
+        if self._gaps or self._unanswered:
             self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
         if not self._archive.stat().st_size:
             return None

@@ -1,4 +1,7 @@
-"""The typed metadata of a materialization that ran as a job service, under `spcs/`."""
+"""The typed metadata of a materialization that ran as a job service, under `spcs/`.
+
+The order is that of the asset page: why it failed comes first, the long specification last.
+"""
 
 from dagster import MarkdownMetadataValue, TableMetadataValue
 
@@ -9,6 +12,14 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     """What the launch side knows of one job service.
 
     Attributes:
+        failure_class: Why it failed.
+        advice: What to do about it.
+        retry: Whether this class of failure is tried again by itself.
+        platform_message: Snowflake's message for the container.
+        exit_code: Exit code of the container that counts.
+        log_tail: Last log lines of a failure.
+        instances: Status and exit code of every instance, when there are several.
+        warnings: What was noticed before the submission.
         job_name: Fully qualified name.
         query_id: Query id of EXECUTE JOB SERVICE.
         status: Last status.
@@ -19,7 +30,6 @@ class SpcsMetadataSet(NamespacedMetadataSet):
         image_digest_observed: Digest that ran.
         spec_sha256: Hash of the specification.
         request_sha256: Hash of what was asked for, the same for every attempt at it.
-        spec: The specification as YAML, without launch variables.
         output_path: Stage directory of the output.
         run_directory: Stage directory of context, messages and log.
         log_path: Stage path of the archived log.
@@ -29,21 +39,22 @@ class SpcsMetadataSet(NamespacedMetadataSet):
         resumed: Whether the attempt continued an earlier one's output.
         resumed_from: The manifest of the checkpoint that it continued.
         replicas: Number of instances.
-        instances: Status and exit code of every instance, when there are several.
         queue_seconds: From submission to running.
         run_seconds: From running to the end.
         restart_count: Restarts of the main container.
-        exit_code: Exit code of the container that counts.
         credits_estimated: Node time at the configured rate.
-        failure_class: Why it failed.
-        retry: Whether this class of failure is tried again by itself.
-        advice: What to do about it.
-        platform_message: Snowflake's message for the container.
-        log_tail: Last log lines of a failure.
         num_messages: Messages received.
-        warnings: What was noticed before the submission.
+        spec: The specification as YAML, without launch variables.
     """
 
+    failure_class: str | None = None
+    advice: str | None = None
+    retry: bool | None = None
+    platform_message: str | None = None
+    exit_code: int | None = None
+    log_tail: MarkdownMetadataValue | None = None
+    instances: TableMetadataValue | None = None
+    warnings: str | None = None
     job_name: str | None = None
     query_id: str | None = None
     status: str | None = None
@@ -54,7 +65,6 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     image_digest_observed: str | None = None
     spec_sha256: str | None = None
     request_sha256: str | None = None
-    spec: MarkdownMetadataValue | None = None
     output_path: str | None = None
     run_directory: str | None = None
     log_path: str | None = None
@@ -64,19 +74,12 @@ class SpcsMetadataSet(NamespacedMetadataSet):
     resumed: bool | None = None
     resumed_from: str | None = None
     replicas: int | None = None
-    instances: TableMetadataValue | None = None
     queue_seconds: float | None = None
     run_seconds: float | None = None
     restart_count: int | None = None
-    exit_code: int | None = None
     credits_estimated: float | None = None
-    failure_class: str | None = None
-    platform_message: str | None = None
-    retry: bool | None = None
-    advice: str | None = None
-    log_tail: MarkdownMetadataValue | None = None
     num_messages: int | None = None
-    warnings: str | None = None
+    spec: MarkdownMetadataValue | None = None
 
     @classmethod
     def namespace(cls) -> str:

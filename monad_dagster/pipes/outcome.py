@@ -54,11 +54,12 @@ class Facts:
         """Take durations, and the credits they cost."""
         self.queue_seconds = round(progress.queue_seconds, 3)
         self.run_seconds = round(progress.run_seconds, 3)
-        self.credits_estimated = estimate_credits(
+        credits_used = estimate_credits(
             self.instance_family or "",
             progress.run_seconds * (self.replicas or 1),
             credits_per_hour=credits_per_hour,
         )
+        self.credits_estimated = None if credits_used is None else round(credits_used, 6)
 
     def note_containers(self, own: Sequence[ContainerState]) -> None:
         """Take exit codes, restarts and the digest that ran, of every instance."""

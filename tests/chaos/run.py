@@ -178,6 +178,11 @@ class ChaosRun:
         """Tell whether an operator leaves it at this."""
         if run.status is dg.DagsterRunStatus.SUCCESS or plan.behavior == "abandoned":
             return True
+        if self.stand.events_of(run.run_id, dg.DagsterEventType.STEP_SUCCESS):
+            # Killed between the step's success and the run's: Dagster finds nothing to re-execute
+            # from failure, and a re-execution of everything would be asked for on purpose.
+            self._note("workers killed after their step's success")
+            return True
         failed_for_good = run.tags.get(NO_RETRY_TAG) == "false"
         if plan.behavior == "succeed":
             # Somebody looks at such a failure, and runs it again by hand.

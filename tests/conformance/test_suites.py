@@ -32,7 +32,7 @@ def environment_python(suite):
     return ROOT / ".venv-conformance" / suite / "bin" / "python"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suite", SUITES)
 def test_client_is_served(suite, tmp_path):
     """A published client's own suite passes against the local account."""

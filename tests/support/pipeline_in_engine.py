@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from tests.support.container_engine import PrivateEngine, base_archive, start_daemon
 
 IMAGE = "monad-test-python:1"
@@ -27,22 +30,23 @@ ENVIRONMENT = ("PIP_NO_INDEX=1", "PIP_NO_BUILD_ISOLATION=0", "PIP_BREAK_SYSTEM_P
 
 
 def closure(names: list[str]) -> dict[str, metadata.Distribution]:
-    """Return the installed distributions that *names* need, themselves included."""
+    """Return the installed distributions that *names* need, extras and themselves included."""
     found: dict[str, metadata.Distribution] = {}
-    waiting = list(names)
+    seen: set[tuple[str, str]] = set()
+    waiting = [(name, "") for name in names]
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found:
+        name, extra = waiting.pop()
+        name = canonicalize_name(name)
+        if (name, extra) in seen:
             continue
+        seen.add((name, extra))
         try:
             found[name] = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # needed on other platforms only
-        waiting += [
-            re.split(r"[\s;<>=!~\[(]", requirement, maxsplit=1)[0]
-            for requirement in found[name].requires or []
-            if "extra ==" not in requirement
-        ]
+        for requirement in map(Requirement, found[name].requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                waiting += [(requirement.name, wanted) for wanted in ("", *requirement.extras)]
     return found
 
 

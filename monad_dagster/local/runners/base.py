@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from monad_dagster.local.image_rootfs import Image
+from monad_dagster.local.images.image_rootfs import Image
 
 GRACE_SECONDS = 30.0  # SIGTERM to SIGKILL, as Snowflake documents it
 

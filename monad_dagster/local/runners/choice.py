@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monad_dagster.local.image_rootfs import Image
-from monad_dagster.local.runners import docker_runner
+from monad_dagster.local.images.image_rootfs import Image
+from monad_dagster.local.runners import docker_attach, docker_runner
 from monad_dagster.local.runners.base import ImagePull, Runner, RunnerError, RunningContainer
 from monad_dagster.local.runners.docker_client import Engine, find_engine
 from monad_dagster.local.runners.docker_container import read_record
@@ -70,14 +70,14 @@ class ChosenRunners:
             return attach_process(run_dir)
         if self.docker is not None and self.docker.engine.url == record["url"]:
             return self.docker.attach(run_dir)
-        return docker_runner.attach(_engine_at(record["url"]), run_dir)
+        return docker_attach.attach(_engine_at(record["url"]), run_dir)
 
     def end_instance(self, instance_dir: Path) -> None:
         """Give back what an instance held, whichever runner started it."""
-        place = instance_dir / docker_runner.PAUSE
+        place = instance_dir / docker_attach.PAUSE
         if place.exists():
             url = str(json.loads(place.read_text())["url"])
-            docker_runner.end_instance(_engine_at(url), instance_dir)
+            docker_attach.end_instance(_engine_at(url), instance_dir)
 
     def close(self) -> None:
         """Give back what the runners hold in this process."""

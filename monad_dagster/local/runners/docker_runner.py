@@ -23,18 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local.runners import addresses, docker_request
 from monad_dagster.local.runners.base import ImagePull, Mount, RunnerError, RunRequest
+from monad_dagster.local.runners.docker_attach import PAUSE, attach, end_instance
 from monad_dagster.local.runners.docker_cleanup import (
     IMAGES_FILE,
     LABEL,
     RUN_LABEL,
     remove_leftovers,
 )
-from monad_dagster.local.runners.docker_client import Engine, find_engine
+from monad_dagster.local.runners.docker_client import find_engine
 from monad_dagster.local.runners.docker_container import (
     LOST_SECONDS,
     RECORD,
     DockerContainer,
-    read_record,
     remove_container,
 )
 from monad_dagster.local.runners.docker_images import EngineImages
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("monad_dagster.local")
 
 NETWORKS = ("bridge", "host")
-PAUSE = "pause.json"
 _PROBE_ERRORS = {
     10: "it sees another file system than the account's",
     11: "containers cannot reach the account",
@@ -372,42 +371,6 @@ class DockerRunner:
             raise RunnerError(f"the engine's log of the probe is {log[-200:]!r}")
 
 
-def attach(
-    engine: Engine, run_dir: Path, *, lost_seconds: float = LOST_SECONDS
-) -> DockerContainer | None:
-    """Return the container of a run directory, or None when none was started there."""
-    record = read_record(run_dir)
-    if record is None:
-        return None
-    if "id" not in record and not _recover(engine, run_dir, record):
-        return None
-    return DockerContainer(engine, run_dir, lost_seconds=lost_seconds)
-
-
-def _recover(engine: Engine, run_dir: Path, record: dict[str, Any]) -> bool:
-    """Find a container whose account was killed while it started it."""
-    from docker.errors import NotFound
-
-    with engine.client() as client:
-        try:
-            found = client.inspect_container(record["name"])
-        except NotFound:
-            return False
-        if found["State"]["Status"] == "created":
-            client.remove_container(record["name"], force=True)
-            return False
-    write_json(run_dir / RECORD, {**record, "id": found["Id"], "started_at": time.time()})
-    return True
-
-
-def end_instance(engine: Engine, instance_dir: Path) -> None:
-    """Remove the container that held an instance's network, if there is one."""
-    place = instance_dir / PAUSE
-    if place.exists():
-        remove_container(engine, str(json.loads(place.read_text())["id"]))
-        place.unlink(missing_ok=True)
-
-
 def account_id(state_dir: Path) -> str:
     """Return what names an account's containers and networks in an engine."""
     return hashlib.sha256(str(state_dir).encode()).hexdigest()[:10]
@@ -419,7 +382,7 @@ def num_host_gpus() -> int:
 
 
 def _no_image(digest: str) -> Any:
-    from monad_dagster.local.image_rootfs import Image, ImageConfig
+    from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 
     return Image(digest, Path("/nonexistent"), ImageConfig())
 

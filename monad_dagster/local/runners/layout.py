@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from monad_dagster.local.image_rootfs import Image
+from monad_dagster.local.images.image_rootfs import Image
 from monad_dagster.local.runners.base import Mount, RunRequest
 
 SYSTEM_DIRS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")

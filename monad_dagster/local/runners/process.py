@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from monad_dagster.local.image_rootfs import Image, ImageConfig
+from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners import addresses, enter, layout, supervise
 from monad_dagster.local.runners.base import (
     ContainerExit,

@@ -110,7 +110,7 @@ def test_image_repositories(snow, unique):
     assert repository.upper() in names
     assert snow(*group, "list-images", repository, user="admin").rows == []
     images = snow(*group, "list-images", "image_repository").rows
-    assert [row["image_name"] for row in images] == ["tool"]
+    assert "tool" in {row["image_name"] for row in images}
     assert "successfully dropped" in snow(*group, "drop", repository, user="admin").text
 
 

@@ -9,7 +9,7 @@ import decimal
 import pytest
 import snowflake.connector
 
-from monad_dagster.local.compute_pools import pools_of
+from monad_dagster.local.pools.compute_pools import pools_of
 from tests.contract.local.test_clock import Clock, connect, served
 
 __all__ = ["served"]

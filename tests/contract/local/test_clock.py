@@ -13,7 +13,7 @@ import snowflake.connector
 import uvicorn
 
 from monad_dagster.local.account import Account
-from monad_dagster.local.app import create_app
+from monad_dagster.local.protocol.app import create_app
 
 
 class Clock:
@@ -112,8 +112,8 @@ def test_registry_login(served):
 
 def test_slow_statement_is_polled_for(served, monkeypatch):
     """A statement slower than the poll interval is answered by polling, with its result."""
-    monkeypatch.setattr("monad_dagster.local.app.POLL_SECONDS", 0.05)
-    from monad_dagster.local import handlers
+    monkeypatch.setattr("monad_dagster.local.protocol.app.POLL_SECONDS", 0.05)
+    from monad_dagster.local.sql import handlers
 
     @handlers.function("SYSTEM$TEST_PAUSE")
     def pause(session, statement, args):

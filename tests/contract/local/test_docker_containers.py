@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from monad_dagster.local.runners.docker_attach import attach
 from monad_dagster.local.runners.docker_cleanup import LABEL, RUN_LABEL, remove_everything
 from monad_dagster.local.runners.docker_client import Engine, find_engine
 from monad_dagster.local.runners.docker_container import DockerContainer
-from monad_dagster.local.runners.docker_runner import attach
 
 NOWHERE = Engine("unix:///nonexistent.sock", "an engine", "1.41", 1, False, False)
 

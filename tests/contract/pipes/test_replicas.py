@@ -61,7 +61,7 @@ def test_every_instance_is_logged_and_only_the_first_reports(
     assert printed.count("step 2 of instance 1") == 1
     # Two nodes for as long as they ran.
     ran, credits = metadata["spcs/run_seconds"].value, metadata["spcs/credits_estimated"].value
-    assert credits == pytest.approx(2 * ran * 0.57 / 3600, rel=0.01)
+    assert credits == pytest.approx(2 * ran * 0.57 / 3600, rel=0.05)
 
 
 def test_one_instance_that_fails_fails_the_job_service(make_client, instance, services, two_nodes):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
-from monad_dagster.local.image_rootfs import Image
+from monad_dagster.local.images.image_rootfs import Image
 from monad_dagster.local.runners.addresses import loopback_address
 from monad_dagster.local.runners.base import (
     ContainerExit,

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from monad_dagster.local.catalog import Catalog
+from monad_dagster.local.catalog.catalog import Catalog
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from monad_dagster.local import system_images
-from monad_dagster.local.image_rootfs import Image, ImageConfig
-from monad_dagster.local.image_store import ImageStore
+from monad_dagster.local.images import system_images
+from monad_dagster.local.images.image_rootfs import Image, ImageConfig
+from monad_dagster.local.images.image_store import ImageStore
 from monad_dagster.local.runners import docker_request
 from monad_dagster.local.runners.base import (
     ContainerUsage,

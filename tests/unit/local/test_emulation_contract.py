@@ -4,9 +4,10 @@ import importlib
 
 import pytest
 
-from monad_dagster.local import extensions, handlers
+from monad_dagster.local import extensions
 from monad_dagster.local.coverage import render
-from monad_dagster.local.statements import Statement
+from monad_dagster.local.sql import handlers
+from monad_dagster.local.sql.statements import Statement
 
 STATEMENTS = """
 CREATE COMPUTE POOL p

@@ -12,12 +12,12 @@ from job_fakes import FakeClock
 from test_job_controller import SPEC, World
 from test_job_controller import world as set_up_account  # noqa: F401 - a fixture
 
-from monad_dagster.local import job_functions, job_logs
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.event_store import EventRow, EventStore
+from monad_dagster.local.jobs import job_functions, job_logs
+from monad_dagster.local.jobs.event_store import EventRow, EventStore
 from monad_dagster.local.runners import supervise
 from monad_dagster.local.runners.base import ContainerUsage
-from monad_dagster.local.statements import Arguments, ObjectName
+from monad_dagster.local.sql.statements import Arguments, ObjectName
 
 
 @pytest.fixture

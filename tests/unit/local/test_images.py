@@ -8,14 +8,14 @@ import tarfile
 import pytest
 
 from monad_dagster.assets.image_build import HOST_PYTHON_LABEL
-from monad_dagster.local.image_rootfs import (
+from monad_dagster.local.images.image_rootfs import (
     HOST_PYTHON,
     RUNTIME_LABEL,
     ImageCache,
     ImageRootfsError,
     unpack_layer,
 )
-from monad_dagster.local.image_store import ImageStore, ImageStoreError
+from monad_dagster.local.images.image_store import ImageStore, ImageStoreError
 
 
 def layer(*members):

@@ -6,12 +6,12 @@ import json
 import pytest
 from job_fakes import FakeClock, FakeRunner, InlineExecutor
 
-from monad_dagster.local import dispatch
 from monad_dagster.local.account import Account
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.job_launch import Launcher
-from monad_dagster.local.job_services import JobServices
-from monad_dagster.local.statements import Statement
+from monad_dagster.local.jobs.job_launch import Launcher
+from monad_dagster.local.jobs.job_services import JobServices
+from monad_dagster.local.sql import dispatch
+from monad_dagster.local.sql.statements import Statement
 
 SETUP = (
     "create database db", "create schema db.s", "create stage db.s.st",
@@ -97,7 +97,7 @@ def world(tmp_path):
     store.append(upload, config)
     digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
     store.finish_upload(upload, digest, key)
-    body = json.dumps({"config": {"digest": digest}, "layers": []}).encode()
+    body = json.dumps({"schemaVersion": 2, "config": {"digest": digest}, "layers": []}).encode()
     store.put_manifest(key, "img", "1", body, media_type="")
     yield world
     world.account.close()

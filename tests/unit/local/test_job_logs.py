@@ -2,11 +2,11 @@
 
 import pytest
 
-from monad_dagster.local import job_logs
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.job_nodes import free_node
-from monad_dagster.local.job_submission import split_image
-from monad_dagster.local.spec import parse_spec
+from monad_dagster.local.jobs import job_logs
+from monad_dagster.local.jobs.job_nodes import free_node
+from monad_dagster.local.jobs.job_submission import split_image
+from monad_dagster.local.specs.spec import parse_spec
 from monad_dagster.spcs.instance_families import load_instance_families
 
 

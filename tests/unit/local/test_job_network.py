@@ -4,9 +4,9 @@ import ipaddress
 
 import pytest
 
-from monad_dagster.local import job_network
-from monad_dagster.local.job_model import ContainerState, InstanceState, Job
-from monad_dagster.local.job_views import dns_domain
+from monad_dagster.local.jobs import job_network
+from monad_dagster.local.jobs.job_model import ContainerState, InstanceState, Job
+from monad_dagster.local.jobs.job_views import dns_domain
 from monad_dagster.local.runners.addresses import (
     loopback_address,
     subnet_address,

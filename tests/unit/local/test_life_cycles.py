@@ -4,8 +4,8 @@ import datetime as dt
 
 import pytest
 
-from monad_dagster.local import job_states
-from monad_dagster.local.pool_states import TRANSITIONS, PoolClock, PoolState, advance
+from monad_dagster.local.jobs import job_states
+from monad_dagster.local.pools.pool_states import TRANSITIONS, PoolClock, PoolState, advance
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 

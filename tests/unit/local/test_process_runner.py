@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monad_dagster.local.image_rootfs import Image, ImageConfig
+from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners import supervise
 from monad_dagster.local.runners.addresses import Peer, hosts_text, write_hosts
 from monad_dagster.local.runners.base import InstanceNetwork, Mount, RunnerError, RunRequest
@@ -186,7 +186,7 @@ def test_supervisor_outlives_the_process_that_started_it(runner, image, tmp_path
 import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from monad_dagster.local.image_rootfs import Image, ImageConfig
+from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 from monad_dagster.local.runners.process import ProcessRunner
 from monad_dagster.local.runners.base import RunRequest
 runner = ProcessRunner(Path({str(tmp_path)!r}), {runner.level!r})

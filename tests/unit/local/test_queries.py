@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 import sqlglot
 
-from monad_dagster.local import queries
 from monad_dagster.local.account import Account
-from monad_dagster.local.adjusting import is_constant
-from monad_dagster.local.arrow_results import ArrowRows
+from monad_dagster.local.engine.adjusting import is_constant
+from monad_dagster.local.protocol import queries
+from monad_dagster.local.protocol.arrow_results import ArrowRows
 
 
 @pytest.fixture

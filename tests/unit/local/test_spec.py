@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monad_dagster.local import quantities
-from monad_dagster.local.spec import parse_spec
-from monad_dagster.local.spec_render import render_spec, spec_digest
-from monad_dagster.local.spec_text import InvalidSpecError, load_spec_text, render_template
+from monad_dagster.local.specs import quantities
+from monad_dagster.local.specs.spec import parse_spec
+from monad_dagster.local.specs.spec_render import render_spec, spec_digest
+from monad_dagster.local.specs.spec_text import InvalidSpecError, load_spec_text, render_template
 from monad_dagster.spcs.instance_families import load_instance_families
 
 SPECS = Path(__file__).parents[2] / "data" / "specs"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.statements import (
+from monad_dagster.local.sql.statements import (
     ObjectName,
     Statement,
     parse_name,

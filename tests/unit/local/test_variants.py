@@ -3,7 +3,7 @@
 import pytest
 import sqlglot
 
-from monad_dagster.local.variants import compare_as_text
+from monad_dagster.local.engine.variants import compare_as_text
 
 
 @pytest.mark.parametrize(

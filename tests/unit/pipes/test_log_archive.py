@@ -84,6 +84,16 @@ def test_a_log_that_was_followed_to_its_end_is_archived_without_asking_again():
     assert not any("SPCS_GET_LOGS" in text for text in scene.asked)
 
 
+def test_a_script_that_says_nothing_is_not_waited_for():
+    """An answer without lines is an answer: the log is complete, and there is nothing to archive."""
+    scene = Scene([""], [[]])
+    scene.follower.poll()
+    started = scene.time.now()
+    assert scene.archive() is None
+    assert scene.follower.is_complete
+    assert scene.time.now() == started
+
+
 def test_a_gap_is_filled_from_the_persisted_log():
     """The step's output marks the gap, the archive has every line."""
     scene = Scene([stamped(0, 1), stamped(8, 9)], [rows(*range(10))])

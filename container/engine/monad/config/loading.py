@@ -216,8 +216,6 @@ def _location(raw: Any, path: str) -> DataLocation:
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataLocation)]
     check_database(_require(values, "database_type", path, known), path)
-    if (values.get("connection_params") or {}).get("cache_path"):
-        logger.warning("%s.cache_path is accepted but has no effect in this engine", path)
     return _build(DataLocation, values, path)
 
 

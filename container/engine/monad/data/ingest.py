@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from monad.config import environment
 from monad.config.schema import ATTRIBUTE, ENTITY_ATTRIBUTE, EVENT, FoundationModelConfig
 from monad.config.time_range import to_timestamp
-from monad.data.landing import Landed, land, quoted, resolve
+from monad.data.landing import Landed, quoted, resolve
 from monad.data.leaks import leave_out_leaks, warn_of_snapshot
 from monad.data.profile import ColumnPlan, plan_columns
+from monad.data.sources import land
 from monad.data.store import CATEGORY, NUMBER, AttributeTable, Column, Store, Table
 from monad.errors import DataError, problem
 

@@ -12,8 +12,9 @@ import duckdb
 import numpy as np
 
 from monad.config.schema import EVENT, FoundationModelConfig
-from monad.data.landing import parquet_relation, quoted
+from monad.data.landing import quoted
 from monad.data.snowflake import SnowflakeTable
+from monad.data.sources import parquet_relation
 from monad.data.store import Store
 from monad.errors import ConfigError, DataError, problem
 

@@ -138,7 +138,7 @@ def _draw(path: Path, shares: dict[str, float]) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         logger.warning(
-            "%s is not drawn: matplotlib is missing. Install the engine's `interpretability` extra;"
+            "%s is not drawn: matplotlib is missing. Install it (the engine's `interpretability` extra);"
             " the numbers are in source_importance.json",
             path.name,
         )

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monad_dagster.local.errors import StatementError
-from monad_dagster.local.statements import (
+from monad_dagster.local.sql.statements import (
     Statement,
     parse_name,
     parse_stage_location,

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monad_dagster.local.spec import parse_spec
-from monad_dagster.local.spec_text import InvalidSpecError, render_template
+from monad_dagster.local.specs.spec import parse_spec
+from monad_dagster.local.specs.spec_text import InvalidSpecError, render_template
 from tests.contract.local.fuzz.conftest import corpus
 
 FUZZ = settings.get_profile("fuzz")

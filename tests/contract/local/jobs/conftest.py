@@ -212,6 +212,12 @@ def make_account(state_dir, runner=None):
 
 
 @pytest.fixture(scope="session")
+def new_account():
+    """Return the function that starts a set-up account in a directory."""
+    return make_account
+
+
+@pytest.fixture(scope="session")
 def account(tmp_path_factory):
     """A set-up account whose containers are as isolated as this host allows."""
     account = make_account(tmp_path_factory.mktemp("account"))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import conftest as jobs_conftest
 import pytest
 
 from tests.support.kill_writers import Writer
@@ -22,9 +21,9 @@ LASTING = "import time; print('up', flush=True); time.sleep({})"
 
 
 @pytest.fixture(scope="module")
-def mortal(tmp_path_factory):
+def mortal(tmp_path_factory, new_account):
     """An account for killing."""
-    account = jobs_conftest.make_account(tmp_path_factory.mktemp("mortal"))
+    account = new_account(tmp_path_factory.mktemp("mortal"))
     admin = account.connect("ADMIN")
     admin.cursor().execute("create warehouse writers")
     admin.close()

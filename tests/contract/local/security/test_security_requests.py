@@ -201,7 +201,7 @@ def test_zip_bomb_in_a_staged_file(admin, tmp_path):
 
 def test_archive_that_leads_out_of_its_image(tmp_path):
     """A layer whose names or links lead outside unpacks nothing outside of the image."""
-    from monad_dagster.local.image_rootfs import unpack_layer
+    from monad_dagster.local.images.image_rootfs import unpack_layer
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -1,0 +1,1 @@
+"""Objects, roles, grants and parameters: the catalog and the statements on it."""

@@ -1,0 +1,1 @@
+"""SELECT, DML and table DDL: fakesnow over DuckDB, with the account's privileges and names around it."""

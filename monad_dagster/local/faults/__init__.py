@@ -1,0 +1,1 @@
+"""Faults on demand: what they are, where they strike, how they are asked for."""

@@ -1,0 +1,1 @@
+"""Image repositories: the OCI registry, its store and the statements on it."""

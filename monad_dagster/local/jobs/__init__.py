@@ -1,0 +1,1 @@
+"""Job services: from EXECUTE JOB SERVICE to containers, logs, events and history."""

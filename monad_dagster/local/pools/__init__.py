@@ -1,0 +1,1 @@
+"""Compute pools: states, nodes and statements."""

@@ -1,0 +1,1 @@
+"""Snowflake's client protocol over HTTP: login, tokens, queries, results."""

@@ -1,0 +1,1 @@
+"""Service specifications: parsing, validation, defaults, the normalised text."""

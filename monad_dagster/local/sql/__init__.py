@@ -1,0 +1,1 @@
+"""From SQL text to a handler: lexer, statements, the registry of handlers, dispatch."""

@@ -1,0 +1,1 @@
+"""Stage files and the statements that move them."""
