@@ -76,6 +76,27 @@ def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def connect(arguments: dict[str, Any], purpose: str, advice: str) -> Any:
+    """Open a connection of the Snowflake connector.
+
+    Raises:
+        EngineError: The account cannot be reached, or refuses the login; names the *purpose*.
+    """
+    import snowflake.connector
+
+    try:
+        return snowflake.connector.connect(**arguments)
+    except snowflake.connector.errors.Error as error:
+        where = arguments.get("host") or arguments.get("account")
+        raise EngineError(
+            problem(
+                f"Snowflake at {where} cannot be reached {purpose}",
+                str(error).splitlines()[0],
+                advice,
+            )
+        ) from error
+
+
 class SnowflakeTable:
     """One table over one connection; a context manager."""
 
@@ -86,19 +107,11 @@ class SnowflakeTable:
         self._connection: Any = None
 
     def __enter__(self) -> Self:
-        import snowflake.connector
-
-        try:
-            self._connection = snowflake.connector.connect(**self._arguments)
-        except snowflake.connector.errors.Error as error:
-            where = self._arguments.get("host") or self._arguments.get("account")
-            raise EngineError(
-                problem(
-                    f"Snowflake at {where} cannot be reached for data source {self._source.name}",
-                    str(error).splitlines()[0],
-                    "Check the account, the login and that the account is running",
-                )
-            ) from error
+        self._connection = connect(
+            self._arguments,
+            f"for data source {self._source.name}",
+            "Check the account, the login and that the account is running",
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from monad.config.schema import DataLocation
-from monad.data.snowflake import location_arguments, quoted_name, resolved_table
+from monad.data.snowflake import connect, location_arguments, quoted_name, resolved_table
 from monad.errors import DataError, EngineError, problem
 
 logger = logging.getLogger("monad.run")
@@ -35,19 +35,11 @@ class PredictionsTable:
         self._connection: Any = None
 
     def __enter__(self) -> Self:
-        import snowflake.connector
-
-        try:
-            self._connection = snowflake.connector.connect(**self._arguments)
-        except snowflake.connector.errors.Error as error:
-            where = self._arguments.get("host") or self._arguments.get("account")
-            raise EngineError(
-                problem(
-                    f"Snowflake at {where} cannot be reached to save predictions",
-                    str(error).splitlines()[0],
-                    "Check remote_save_location: the account, the login, and that it is running",
-                )
-            ) from error
+        self._connection = connect(
+            self._arguments,
+            "to save predictions",
+            "Check remote_save_location: the account, the login, and that it is running",
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
