@@ -11,6 +11,7 @@ import shutil
 import stat
 import tarfile
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,6 +20,9 @@ from monad_dagster.local.images.image_store import INDEX_TYPES, ImageStore, Mani
 
 MAX_ENTRIES = 1_000_000
 MAX_UNPACKED_BYTES = 100 * 2**30
+# A layer of zeros shrinks to a thousandth; what people put into images to a half or a fifth. Small
+# images are let off, so that a few empty files are no bomb.
+MOST_EXPANSION, ALWAYS_UNPACKED_BYTES = 100, 2**30
 # An image with this label holds files only and runs on the host's interpreter. Without it, a small
 # image is looked into: one that brings neither a shell nor its own entrypoint cannot run by itself.
 RUNTIME_LABEL, HOST_PYTHON = "dev.monad-dagster.runtime", "host-python"
@@ -120,11 +124,14 @@ class ImageCache:
         partial = root.with_name("rootfs.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        limits = _Limits()
         try:
-            for layer in manifest.data.get("layers", []):
-                blob = self.store.blob_path(layer["digest"])
-                with _open_layer(blob, layer.get("mediaType", "")) as stream:
+            layers = [
+                (self.store.blob_path(layer["digest"]), layer.get("mediaType", ""))
+                for layer in manifest.data.get("layers", [])
+            ]
+            limits = _Limits(num_bytes=most_bytes([blob.stat().st_size for blob, _ in layers]))
+            for blob, media_type in layers:
+                with _open_layer(blob, media_type) as stream:
                     unpack_layer(stream, partial, limits)
         except (OSError, EOFError, tarfile.TarError, ValueError) as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -174,7 +181,13 @@ class _Limits:
         self.entries -= 1
         self.num_bytes -= max(num_bytes, 0)
         if self.entries < 0 or self.num_bytes < 0:
-            raise ValueError("the image holds more than a node's disk")
+            raise ValueError("the image holds more than a node's disk, or than its size can mean")
+
+
+def most_bytes(layer_sizes: Iterable[int]) -> int:
+    """Return how many bytes layers of these compressed sizes may unpack to."""
+    plausible = max(ALWAYS_UNPACKED_BYTES, MOST_EXPANSION * sum(layer_sizes))
+    return min(plausible, MAX_UNPACKED_BYTES)
 
 
 def _open_layer(blob: Path, media_type: str) -> IO[bytes]:

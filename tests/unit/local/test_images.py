@@ -1,5 +1,6 @@
 """The image store and the unpacking of layers."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ from monad_dagster.local.images.image_rootfs import (
     RUNTIME_LABEL,
     ImageCache,
     ImageRootfsError,
+    most_bytes,
     unpack_layer,
 )
 from monad_dagster.local.images.image_store import ImageStore, ImageStoreError
@@ -149,6 +151,36 @@ def test_other_architecture_is_refused(tmp_path):
         ImageCache(store, tmp_path / "images").get("r1", "monad", digest)
 
 
+def _bomb():
+    """Return a layer of a few hundred bytes that announces two GiB of zeros."""
+    header = tarfile.TarInfo("zeros")
+    header.size = 2 * 2**30
+    return gzip.compress(header.tobuf() + bytes(4096))
+
+
+def test_a_layer_that_expands_too_far_is_refused_before_it_is_written(tmp_path):
+    """Two GiB in a layer of a few hundred bytes fill no disk; nothing of it is kept."""
+    store = ImageStore(tmp_path / "registry")
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}}).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"digest": _push(store, "r1", config)},
+        "layers": [{"digest": _push(store, "r1", _bomb()), "mediaType": "tar+gzip"}],
+    }
+    digest = store.put_manifest("r1", "monad", "b", json.dumps(manifest).encode(), media_type="")
+    with pytest.raises(ImageRootfsError, match="more than"):
+        ImageCache(store, tmp_path / "images").get("r1", "monad", digest)
+    assert not [path for path in (tmp_path / "images").rglob("*") if path.is_file()]
+
+
+def test_what_an_image_may_unpack_to_follows_its_size():
+    """A small image may hold a GiB, a large one a hundredfold, none more than a node's disk."""
+    assert most_bytes([500]) == 2**30
+    assert most_bytes([30 * 2**20, 10 * 2**20]) == 4000 * 2**20
+    assert most_bytes([50 * 2**30]) == 100 * 2**30
+
+
 def test_wrong_digest_is_refused_and_nothing_stays(tmp_path):
     """Content is kept only under its own digest."""
     store = ImageStore(tmp_path)
@@ -181,7 +213,8 @@ def test_malformed_manifest_is_refused(tmp_path, body):
 
 def test_manifest_with_an_absent_layer_is_refused(tmp_path):
     """A manifest cannot name what was not pushed."""
-    body = json.dumps({"layers": [{"digest": "sha256:" + "0" * 64}]}).encode()
+    absent = {"digest": "sha256:" + "0" * 64}
+    body = json.dumps({"schemaVersion": 2, "config": absent, "layers": [absent]}).encode()
     with pytest.raises(ImageStoreError) as raised:
         ImageStore(tmp_path).put_manifest("r1", "monad", "t", body, media_type="")
     assert raised.value.code == "MANIFEST_BLOB_UNKNOWN"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.oci_images import push_image, registry_login
+
 OTHERS = """
 CREATE ROLE IF NOT EXISTS OTHER_ROLE;
 CREATE SCHEMA IF NOT EXISTS MONAD_DB.OTHERS;
@@ -94,6 +96,35 @@ def others(account):
             if text.strip():
                 connection.cursor().execute(text)
     return "MONAD_DB.OTHERS"
+
+
+@pytest.fixture(scope="session")
+def others_job_service(account, others):
+    """Start a job service that belongs to the administrator alone, and return its name."""
+    import snowflake.connector
+
+    facts = account.connection("ADMIN")
+    image, name = "monad_db/others/images/tool", f"{others}.J"
+    spec = {
+        "spec": {
+            "containers": [
+                {"name": "main", "image": f"/{image}:1",
+                 "command": ["python", "-c", "import time; time.sleep(900)"]}
+            ]
+        }
+    }  # fmt: skip
+    with snowflake.connector.connect(**facts) as connection:
+        push_image(
+            f"http://{facts['host']}:{facts['port']}", image, "1", {"opt/monad/README": b"x"},
+            registry_login(connection),
+        )  # fmt: skip
+        cursor = connection.cursor()
+        cursor.execute(
+            f"EXECUTE JOB SERVICE IN COMPUTE POOL SECURITY_POOL NAME = {name} ASYNC = TRUE "
+            f"FROM SPECIFICATION $${json.dumps(spec)}$$"
+        )
+        yield name
+        cursor.execute(f"DROP SERVICE {name}")
 
 
 @pytest.fixture(scope="session")

@@ -61,11 +61,14 @@ def test_tables_of_another_role(pipeline, others, refused, sql):
      "SELECT * FROM TABLE({}!SPCS_GET_LOGS())", "SHOW SERVICE CONTAINERS IN SERVICE {}",
      "CALL SYSTEM$GET_SERVICE_STATUS('{}')"],
 )  # fmt: skip
-def test_job_services_of_another_role(pipeline, others, refused, call):
-    """A job service that the role may not see does not exist, whatever is asked of it."""
-    errno, _, message = refused(pipeline, call.format("MONAD_DB.OTHERS.J"))
+def test_job_services_of_another_role(pipeline, lasting, others_job_service, refused, call):
+    """A job service that the role may not see does not exist for it, and goes on."""
+    errno, _, message = refused(pipeline, call.format(others_job_service))
     assert errno in {2003, 2043}
     assert "does not exist" in message
+    assert pipeline.cursor().execute("SHOW JOB SERVICES IN ACCOUNT").fetchall() == []
+    shown = lasting.cursor().execute(f"DESCRIBE SERVICE {others_job_service}").fetchone()
+    assert set(shown) & {"PENDING", "RUNNING"}
 
 
 @pytest.mark.parametrize(
