@@ -32,7 +32,7 @@ ALTER SCHEMA MONAD_DB.DATA_SCHEMA SET LOG_EVENT_LEVEL = INFO;
 
 
 def set_up(local):
-    """Make the objects and return the users' connection arguments, by user."""
+    """Make the objects; return the users' connection arguments, by user, and the fault control."""
     admin = local.connection("ADMIN")
     with snowflake.connector.connect(**admin) as connection:
         for text in SETUP.split(";"):
@@ -40,7 +40,13 @@ def set_up(local):
                 connection.cursor().execute(text)
     push_tool_image(local)
     pipeline = local.connection("MONAD_PIPELINE")
-    return {"admin": admin, "pipeline": pipeline, "job_token": job_token(local)}
+    control = {
+        "host": admin["host"], "port": admin["port"],
+        "token": (local.state_dir / "control.token").read_text().strip(),
+    }  # fmt: skip
+    return {
+        "admin": admin, "pipeline": pipeline, "job_token": job_token(local), "control": control,
+    }  # fmt: skip
 
 
 IMAGE = "/monad_db/data_schema/image_repository/tool:1"

@@ -1,5 +1,8 @@
 """Logging in each way the connector knows over plain HTTP, and what a session is told."""
 
+import json
+import urllib.request
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -25,6 +28,41 @@ def test_password(connect, user):
     """A password opens a session with the user's default role."""
     connection = connect("pipeline", user=user, password="se'cret", role=None)
     assert who(connection) == (user, "MONAD_ROLE")
+
+
+@pytest.fixture
+def expire(facts):
+    """Return a function that lets a user's session expire, once."""
+
+    def ask(user, **options):
+        control = facts["control"]
+        request = urllib.request.Request(
+            f"http://{control['host']}:{control['port']}/monad/faults",
+            data=json.dumps({"kind": "expired-token", "user": user, "count": 1, **options}).encode(),
+            headers={
+                "Authorization": f"Bearer {control['token']}", "Content-Type": "application/json",
+            },
+        )  # fmt: skip
+        urllib.request.urlopen(request, timeout=30).close()
+
+    return ask
+
+
+def test_an_expired_session_is_renewed(connect, expire, user):
+    """The client renews its session and repeats the statement; nobody notices."""
+    connection = connect("pipeline", user=user, password="se'cret")
+    before = connection.cursor().execute("SELECT CURRENT_SESSION()").fetchone()
+    expire(user)
+    assert who(connection) == (user, "MONAD_ROLE")
+    assert connection.cursor().execute("SELECT CURRENT_SESSION()").fetchone() == before
+
+
+def test_a_session_whose_master_token_has_expired(connect, expire, user):
+    """Without a master token nothing can be renewed, and the client says so."""
+    connection = connect("pipeline", user=user, password="se'cret")
+    expire(user, master=True)
+    with pytest.raises(Error):
+        who(connection)
 
 
 def test_context_of_the_connection(connect):
