@@ -10,9 +10,10 @@ from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import to_timestamp
 from monad.data.batches import RowReader, batches_by_length
+from monad.data.fields import MISSING
 from monad.data.ingest import build_store, check_types
 from monad.data.pairs import PairReader
-from monad.data.representation import MISSING, Representation, fit_representation
+from monad.data.representation import Representation, fit_representation
 from monad.errors import DataError, NotBuiltError
 from tests.unit.engine.sample import location, shop_config, write_shop
 

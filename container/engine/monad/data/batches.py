@@ -11,7 +11,8 @@ import torch
 from monad.config.time_range import DAY_SECONDS
 from monad.data.aggregates import AggregateReader, squash
 from monad.data.dense import DenseColumn, add_parts
-from monad.data.representation import ABSENT, TEXT, VECTOR, Field, Representation
+from monad.data.fields import ABSENT, TEXT, VECTOR, Field
+from monad.data.representation import Representation
 from monad.data.store import CATEGORY, NUMBER, Store
 
 FUTURE_DAYS = (1, 7, 30)

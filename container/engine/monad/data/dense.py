@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monad.data.representation import TEXT, VECTOR, Field
+from monad.data.fields import TEXT, VECTOR, Field
 from monad.data.store import Column
 from monad.errors import DataError, problem
 

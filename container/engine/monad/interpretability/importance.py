@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from monad.data.representation import Field
+from monad.data.fields import Field
 from monad.data.store import NUMBER
 from monad.interpretability.inputs import Entries, unsquash
 

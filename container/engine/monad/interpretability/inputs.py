@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from monad.data.batches import Batch, RowReader
-from monad.data.representation import FIRST, MISSING, Field
+from monad.data.fields import FIRST, MISSING, Field
 from monad.data.store import CATEGORY, NUMBER
 from monad.interpretability.attribution import as_numpy
 from monad.model.gates import Gates

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from monad.data.representation import TEXT, Field
+from monad.data.fields import TEXT, Field
 
 
 class DenseFields(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from monad.data.representation import FIRST, Field
+from monad.data.fields import FIRST, Field
 from monad.model.losses import linear_cross_entropy, sampled_cross_entropy
 
 _PREDICTED = 4

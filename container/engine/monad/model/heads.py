@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from monad.data.batches import Batch
-from monad.data.representation import FIRST
+from monad.data.fields import FIRST
 from monad.model.layers import last_linear, mlp
 from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel

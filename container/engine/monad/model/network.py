@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
-from monad.data.representation import Field, Representation
+from monad.data.fields import Field
+from monad.data.representation import Representation
 from monad.model.dense import DenseFields
 from monad.model.following import Following
 from monad.model.gates import (

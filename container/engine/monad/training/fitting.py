@@ -13,7 +13,7 @@ from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import ItemHead
-from monad.training.loop import BudgetModule, Plan, loader, run_trainer
+from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -153,9 +153,8 @@ def fit_scenario(
         monitor,
         attempt,
     )
-    if best is not None and not (adapts and _kept_up(lightning_module, monitor)):
-        state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-        lightning_module.load_state_dict(state)
+    if not (adapts and _kept_up(lightning_module, monitor)):
+        take_best(lightning_module, best)
     module.network.frozen = False
     module.network.cpu()
     head.cpu()

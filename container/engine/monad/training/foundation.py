@@ -23,7 +23,7 @@ from monad.io.storage import resolve_output
 from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
-from monad.training.loop import Plan, loader, run_trainer
+from monad.training.loop import Plan, loader, run_trainer, take_best
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
@@ -335,9 +335,7 @@ def _train_network(
         ("val_ndcg@10", "max") if last_events and module.position >= 0 else ("val_loss", "min"),
         attempt,
     )
-    if best is not None:
-        state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-        module.load_state_dict(state)
+    take_best(module, best)
     found = {k: v for k, v in module.trainer.callback_metrics.items() if k.startswith("val_")}
     return network.cpu(), module, found
 

@@ -437,6 +437,13 @@ def run_trainer(
     return found if found is not None and found.is_file() else None
 
 
+def take_best(module: lightning.LightningModule, best: Path | None) -> None:
+    """Give *module* the weights of its best checkpoint, where there is one."""
+    if best is not None:
+        content = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(content["state_dict"])
+
+
 def _continued(train: DataLoader, attempt: Attempt | None) -> Path | None:
     """Move *train* to where an earlier attempt stopped; returns the state to continue from."""
     partial = attempt.partial if attempt is not None else None

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from monad.config.params import TrainingParams
 from monad.data.batches import Batch
 from monad.data.representation import Representation
 from monad.logs import run_logger
 from monad.model.heads import Head
-from monad.training.loop import Plan, loader, run_trainer
+from monad.training.loop import Plan, loader, run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler
@@ -135,9 +134,7 @@ def fit_next_item(
         ("val_ndcg@10", "max"),
         attempt,
     )
-    if best is not None:
-        state = torch.load(best, map_location="cpu", weights_only=False)["state_dict"]
-        lightning_module.load_state_dict(state)
+    take_best(lightning_module, best)
     module.network.cpu()
     head.cpu()
     run_logger.info("Next-item training took %.1f seconds", time.monotonic() - begun)

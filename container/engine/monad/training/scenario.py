@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from monad.data.batches import Batch, RowReader, batches_by_length
+from monad.data.fields import FIRST
 from monad.data.pairs import PairReader
-from monad.data.representation import FIRST
 from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.logs import log_metrics, run_logger
