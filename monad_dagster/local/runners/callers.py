@@ -19,15 +19,25 @@ def process_of(thread: int) -> int:
 
 
 def was_killed(thread: int, process: int) -> bool:
-    """Tell whether the kernel closes the file because a signal ended the process."""
+    """Tell whether the kernel closes the file because a signal ended the process.
+
+    A thread that closes a file waits for the answer, so it is there to be looked at. One that is
+    being killed does not wait: then the process tells, and if that is gone too, it was killed.
+    """
+    closer, leader = _leaving(thread), _leaving(process)
+    if closer is None and leader is None:
+        return True
+    is_exiting, _ = closer or leader or (False, 0)
+    return is_exiting and any(found[1] & 0x7F for found in (closer, leader) if found is not None)
+
+
+def _leaving(task: int) -> tuple[bool, int] | None:
+    """Return whether a task is on its way out and its exit code; None when it cannot be seen."""
     try:
-        parts = Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()
-        if not int(parts[6]) & _PF_EXITING:
-            return False
-        whole = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return bool((int(parts[49]) | int(whole[49])) & 0x7F)
+        parts = Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()
+        return bool(int(parts[6]) & _PF_EXITING), int(parts[49])
     except (OSError, ValueError, IndexError):
-        return False
+        return None
 
 
 def holds_another(process: int, inode: int) -> bool:

@@ -224,11 +224,14 @@ class StageFileSystem:
         if handle.partial is None:
             return None
         with handle.lock:
-            if callers.process_of(request.pid) != handle.opener:
+            closer = callers.process_of(request.pid)
+            if closer not in (handle.opener, 0):
                 return None  # a child closes what it inherited; the file is not complete
             if callers.was_killed(request.pid, handle.opener):
                 self._discard(handle, errno.EINTR)
-            elif not callers.holds_another(handle.opener, self._table.inode(handle.node.id)):
+            elif closer and not callers.holds_another(
+                handle.opener, self._table.inode(handle.node.id)
+            ):
                 self._publish(handle)
             if handle.failed:
                 raise stage_error(handle.failed)

@@ -28,7 +28,10 @@ def clock():
 def cursor(served):
     """An administrator's cursor."""
     with connect(served) as connection:
-        yield connection.cursor()
+        cursor = connection.cursor()
+        cursor.execute("create warehouse if not exists costs initially_suspended = true")
+        cursor.execute("use warehouse costs")
+        yield cursor
 
 
 def test_a_pool_is_counted_by_the_hour_and_shown_three_hours_later(served, clock, cursor):
@@ -69,7 +72,9 @@ def test_only_the_database_role_may_read_the_view(served, cursor):
     cursor.execute("grant role accountant to user admin")
     with connect(served) as connection:
         reader = connection.cursor()
+        cursor.execute("grant usage on warehouse costs to role accountant")
         reader.execute("use role accountant")
+        reader.execute("use warehouse costs")
         with pytest.raises(snowflake.connector.errors.ProgrammingError) as refusal:
             reader.execute(f"select count(*) from {VIEW}")
         assert refusal.value.errno == 2003

@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import snowflake.connector
 
 from monad_dagster.spcs import sql
+from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName
 from tests.contract.pipes.conftest import toy_asset
 
@@ -51,8 +53,9 @@ def test_the_region_is_answered_without_a_warehouse(session):
     assert session.execute(sql.current_region()).scalar
 
 
-def test_the_connector_gives_up_on_a_request_that_gets_no_answer(client):
+def test_the_connector_gives_up_on_a_request_that_gets_no_answer(account):
     """Its own default would repeat for ever, and neither an interrupt nor an outage would show."""
-    with client.session() as session:
-        limit = session.call(lambda connection: connection.network_timeout)
-    assert limit == client.statement_timeout_seconds
+    opened = [snowflake.connector.connect(**account.connection())]
+    assert opened[0].network_timeout is None
+    with Session(opened.pop, statement_seconds=42) as session:
+        assert session.call(lambda connection: connection.network_timeout) == 42

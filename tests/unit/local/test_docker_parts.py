@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from monad_dagster.local import runners
 from monad_dagster.local.images import system_images
 from monad_dagster.local.images.image_rootfs import Image, ImageConfig
 from monad_dagster.local.images.image_store import ImageStore
@@ -204,7 +205,7 @@ def test_probe_image_is_stored_once_and_by_content(tmp_path):
 @pytest.mark.skipif(shutil.which("as") is None, reason="no assembler here")
 def test_probe_program_is_its_source(tmp_path):
     """The bytes of the probe are what its assembly gives."""
-    source = Path(system_images.__file__).parent / "runners" / "probe.s"
+    source = Path(runners.__file__).parent / "probe.s"
     for command in (
         ["as", str(source), "-o", "probe.o"], ["ld", "-n", "-o", "probe", "probe.o"],
         ["objcopy", "-O", "binary", "-j", ".text", "probe", "probe.bin"],

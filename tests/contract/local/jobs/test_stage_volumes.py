@@ -111,12 +111,12 @@ def test_a_killed_account_does_not_disturb_the_volume(account, tmp_path):
 
 def test_a_killed_mount_fails_the_job_service_only(account):
     """When what serves the volume dies, the container gets an error; the account goes on."""
-    name = start_writer(account, "mount")
+    name = start_writer(account, "killed_mount")
     [home] = (account.local.state_dir / "mounts").iterdir()
     os.kill(json.loads((home / "server.json").read_text())["pid"], signal.SIGKILL)
     started = time.monotonic()
     assert account.value("select 1") == 1
-    assert listed(account, "mount") == {}
+    assert listed(account, "killed_mount") == {}
     assert time.monotonic() - started < 5
     account.rows(f"call {name}!spcs_cancel_job()")
     for _ in range(400):
