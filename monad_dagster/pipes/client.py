@@ -120,6 +120,12 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         "regions.",
     )
 
+    def __repr__(self) -> str:
+        """Show where job services run; the connection's own fields would show its password."""
+        return f"PipesSPCSClient({self.database}.{self.job_schema}, pool {self.compute_pool})"
+
+    __str__ = __repr__
+
     def run(  # type: ignore[override]
         self,
         *,
