@@ -118,7 +118,8 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    # A memory-mapped file may live until the next collection, hence lazily.
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_output_disk_is_no_result(shop, small_disk):
