@@ -35,8 +35,9 @@ pipeline-docker: install ## the pipeline in a private Docker Engine, image built
 ui: install ## open the Dagster UI on http://localhost:3000
 	@$(BIN)/monad-dagster ui
 
+PYTEST_ARGS ?= -p no:cacheprovider
 test: install ## unit, contract and e2e suites
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/contract tests/e2e
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/unit tests/contract tests/e2e
 
 browser: install ## the Dagster UI in headless Chromium (needs the package chromium)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser
