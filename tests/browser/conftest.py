@@ -18,11 +18,9 @@ import pytest
 import snowflake.connector
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from monad_dagster.cli.account import account_layout
 from monad_dagster.local import LocalAccount
 from monad_dagster.settings import Settings, merged_environment
-from monad_dagster.spcs.account_setup import apply_setup
-from monad_dagster.spcs.connection import Session
+from tests.support.toy_account import prepare_toy_account
 
 _ROOT = Path(__file__).parents[2]
 _TOY_CONTAINER = _ROOT / "tests" / "e2e" / "toy_container"
@@ -107,20 +105,11 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedUi]:
     account = LocalAccount(folder / "home" / "local")
     account.start()
     try:
-        _prepare(account, Settings(home=folder / "home"))
+        prepare_toy_account(account, Settings(home=folder / "home"))
         with _ServedProcess(folder, container) as url:
             yield ServedUi(url, container, account)
     finally:
         account.stop()
-
-
-def _prepare(account: LocalAccount, settings: Settings) -> None:
-    with Session(lambda: snowflake.connector.connect(**account.connection("ADMIN"))) as session:
-        apply_setup(session, account_layout(settings))
-    with snowflake.connector.connect(**account.connection("ADMIN")) as connection:
-        cursor = connection.cursor()
-        cursor.execute("CREATE TABLE HM_KAGGLE.PUBLIC.TRANSACTIONS (T_DAT DATE, CUSTOMER_ID TEXT)")
-        cursor.execute("INSERT INTO HM_KAGGLE.PUBLIC.TRANSACTIONS VALUES ('2020-01-01', 'a')")
 
 
 class _ServedProcess:

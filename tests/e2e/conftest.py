@@ -6,15 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-import snowflake.connector
 
 from monad_dagster.assets import build_graph
-from monad_dagster.cli.account import account_layout
 from monad_dagster.definitions import spcs_resource
 from monad_dagster.local import LocalAccount
 from monad_dagster.settings import Settings
-from monad_dagster.spcs.account_setup import apply_setup
-from monad_dagster.spcs.connection import Session
+from tests.support.toy_account import prepare_toy_account
 
 TOY_CONTAINER = Path(__file__).parent / "toy_container"
 SUPPORT = Path(__file__).parents[2] / "container" / "scripts" / "job_support.py"
@@ -31,18 +28,7 @@ def local_account(home) -> Iterator[LocalAccount]:
     """A running account with the set-up applied and one source table."""
     account = LocalAccount(home / "local")
     account.start()
-    settings = Settings(home=home)
-    with Session(lambda: snowflake.connector.connect(**account.connection("ADMIN"))) as session:
-        apply_setup(session, account_layout(settings))
-    with snowflake.connector.connect(**account.connection("ADMIN")) as connection:
-        cursor = connection.cursor()
-        cursor.execute(
-            "CREATE TABLE HM_KAGGLE.PUBLIC.TRANSACTIONS "
-            "(T_DAT DATE, CUSTOMER_ID TEXT, ARTICLE_ID TEXT, PRICE FLOAT)"
-        )
-        cursor.execute(
-            "INSERT INTO HM_KAGGLE.PUBLIC.TRANSACTIONS VALUES ('2020-01-01','a','1',0.5)"
-        )
+    prepare_toy_account(account, Settings(home=home))
     yield account
     account.stop()
 

@@ -9,13 +9,11 @@ import pytest
 import snowflake.connector
 
 from monad_dagster.assets import build_graph
-from monad_dagster.cli.account import account_layout
 from monad_dagster.definitions import spcs_resource
 from monad_dagster.local import LocalAccount
 from monad_dagster.settings import Settings
-from monad_dagster.spcs.account_setup import apply_setup
-from monad_dagster.spcs.connection import Session
 from tests.support.container_engine import docker_host
+from tests.support.toy_account import prepare_toy_account
 
 pytestmark = pytest.mark.docker
 TOY_CONTAINER = Path(__file__).parent / "toy_container"
@@ -39,17 +37,7 @@ def engine_settings(tmp_path, container_engine, base_image):
     account = LocalAccount(settings.local_state_dir, runner=settings.runner)
     with docker_host(container_engine):
         account.start()
-        with Session(lambda: snowflake.connector.connect(**account.connection("ADMIN"))) as session:
-            apply_setup(session, account_layout(settings))
-        with snowflake.connector.connect(**account.connection("ADMIN")) as connection:
-            cursor = connection.cursor()
-            cursor.execute(
-                "CREATE TABLE HM_KAGGLE.PUBLIC.TRANSACTIONS "
-                "(T_DAT DATE, CUSTOMER_ID TEXT, ARTICLE_ID TEXT, PRICE FLOAT)"
-            )
-            cursor.execute(
-                "INSERT INTO HM_KAGGLE.PUBLIC.TRANSACTIONS VALUES ('2020-01-01','a','1',0.5)"
-            )
+        prepare_toy_account(account, settings)
         yield settings
     account.reset()
 
