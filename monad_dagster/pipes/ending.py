@@ -197,7 +197,7 @@ class Ending:
         ran = progress.running_at is not None
         archived = self._logs.archive(
             self._stage,
-            self._request.run_directory(self._attempt),
+            self._request.log_path(self._attempt),
             clock=self._settings.clock,
             wait_seconds=self._settings.log_wait_seconds if ran else 0.0,
         )

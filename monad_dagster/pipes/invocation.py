@@ -32,6 +32,7 @@ from monad_dagster.pipes.ledger import Attempt, LaunchLedger, Plan
 from monad_dagster.pipes.logs import LogFollower
 from monad_dagster.pipes.messages import StageMessageReader
 from monad_dagster.pipes.observations import MetricsObserver
+from monad_dagster.pipes.places import LOG_LABEL
 from monad_dagster.pipes.preparation import (
     launch_warnings,
     newest_manifest,
@@ -344,6 +345,7 @@ class Invocation:
             "resumed": attempt.resumed,
             "resumed_from": self._facts.resumed_from,
             "image_digest": self._image_digest,
+            LOG_LABEL: str(self._request.log_path(attempt)),
         }
         options = JobOptions(
             compute_pool=self._settings.compute_pool,

@@ -11,6 +11,7 @@ from monad_dagster.pipes.interrupts import OnInterrupt
 from monad_dagster.pipes.ledger import Attempt
 from monad_dagster.pipes.naming import attempt_name
 from monad_dagster.pipes.pacing import Clock
+from monad_dagster.pipes.places import log_path, run_directory
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.instance_families import InstanceFamily
@@ -23,7 +24,6 @@ from monad_dagster.spcs.spec import (
     build_spec,
 )
 
-RUNS_DIRECTORY = "runs"
 RUN_DIRECTORY_VARIABLE = "MONAD_RUN_DIRECTORY"
 
 
@@ -153,8 +153,12 @@ class LaunchRequest:
         return tuple(container.name for container in self.spec.containers)
 
     def run_directory(self, attempt: Attempt) -> StagePath:
-        """Return the stage directory of an attempt's context, messages and log."""
-        return self.stage / RUNS_DIRECTORY / attempt_name(attempt.name.name)
+        """Return the stage directory of an attempt's context and messages."""
+        return run_directory(self.stage, attempt.name)
+
+    def log_path(self, attempt: Attempt) -> StagePath:
+        """Return where an attempt's log is archived: beside its output when it has one."""
+        return log_path(self.stage, attempt.name, self.output_path)
 
     def output_directory(self, output_name: str) -> StagePath | None:
         """Return the stage directory of an output."""

@@ -22,8 +22,8 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.stage import StageClient
 
-LOG_FILE = "log.txt"
 TAIL_LINES = 40
+INCOMPLETE = "[log incomplete: lines left the node before they were read and had not reached the event table]"
 MAX_LINES_PER_FETCH = 10_000
 PERSISTED_POLL_SECONDS = 2.0
 
@@ -69,7 +69,7 @@ class LogFollower:
         self._all_recent: deque[str] = deque(maxlen=TAIL_LINES)
         self._timestamps = True
         self._directory = TemporaryDirectory(prefix="monad-log-")
-        self._archive = Path(self._directory.name) / LOG_FILE
+        self._archive = Path(self._directory.name) / "log.txt"
         self._archive.touch()
         self.is_complete = True
 
@@ -147,7 +147,7 @@ class LogFollower:
     def archive(
         self,
         stage: StageClient,
-        run_directory: StagePath,
+        target: StagePath,
         *,
         clock: Clock | None = None,
         wait_seconds: float = 0.0,
@@ -159,20 +159,35 @@ class LogFollower:
 
         Args:
             stage: Takes the file.
-            run_directory: Where it goes.
+            target: Where it goes.
             clock: Time and sleep.
             wait_seconds: How long persisted lines may take to arrive.
         """
         if self._gaps or self._unanswered:
             self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
-        if not self._archive.stat().st_size:
-            return None
-        target = run_directory / LOG_FILE
         try:
+            if not self.is_complete and self._keeps_earlier_archive(stage, target):
+                return target
+            if not self._archive.stat().st_size:
+                return None
+            if not self.is_complete:
+                with self._archive.open("a", encoding="utf-8") as archive:
+                    archive.write(f"{INCOMPLETE}\n")
             stage.put_file(self._archive, target)
         except MonadDagsterError:
             return None
         return target
+
+    def _keeps_earlier_archive(self, stage: StageClient, target: StagePath) -> bool:
+        """Whether an earlier process that watched this attempt has archived more than this one.
+
+        It was there while the node was; a log that is known to be incomplete never replaces more.
+        """
+        earlier = stage.find(target)
+        if earlier is None or earlier.size < self._archive.stat().st_size:
+            return False
+        self.is_complete = is_complete_log(stage.read_text(target))
+        return True
 
     def _use_persisted(self, clock: Clock, wait_seconds: float) -> bool:
         """Replace what was followed by what the account kept; False while that is not all."""
@@ -236,6 +251,11 @@ def _source_of(row: Mapping[str, Any]) -> Source:
     except ValueError:
         instance = 0
     return instance, str(row.get("container_name", ""))
+
+
+def is_complete_log(text: str) -> bool:
+    """Whether an archived log says of itself nothing that is missing."""
+    return not text.endswith(f"{INCOMPLETE}\n") and GAP not in text
 
 
 def is_not_available(error: SnowflakeError) -> bool:

@@ -331,9 +331,10 @@ def get(
     return Statement(f"GET {place} {target} PARALLEL = {int(parallel)}{chosen}")
 
 
-def list_stage(path: StagePath, *, directory: bool = True) -> Statement:
-    """List the files below a stage path."""
-    return Statement(f"LIST {path.sql(directory=directory and bool(path.path))}")
+def list_stage(path: StagePath, *, directory: bool = True, pattern: str | None = None) -> Statement:
+    """List the files below a stage path; *pattern* has to match the whole of a file's path."""
+    chosen = f" PATTERN = {literal(pattern)}" if pattern else ""
+    return Statement(f"LIST {path.sql(directory=directory and bool(path.path))}{chosen}")
 
 
 def remove(path: StagePath, *, directory: bool) -> Statement:

@@ -142,11 +142,21 @@ class StageClient:
         """Read a small JSON file."""
         return json.loads(self.read_text(source))
 
-    def exists(self, path: StagePath) -> bool:
-        """Say whether exactly this file is there."""
+    def find(self, path: StagePath) -> StageFile | None:
+        """Return exactly this file, None when it is not there."""
         rows = self._session.execute(sql.list_stage(path, directory=False)).rows
         found = (_stage_file(path, row) for row in rows)
-        return any(item is not None and item.path == path for item in found)
+        return next((item for item in found if item is not None and item.path == path), None)
+
+    def exists(self, path: StagePath) -> bool:
+        """Say whether exactly this file is there."""
+        return self.find(path) is not None
+
+    def find_named(self, root: StagePath, file_name: str) -> "list[StageFile]":
+        """List every file of that name below *root*."""
+        statement = sql.list_stage(root, pattern=f".*/{re.escape(file_name)}")
+        found = (_stage_file(root, row) for row in self._session.execute(statement).rows)
+        return [item for item in found if item is not None and item.path.file_name == file_name]
 
     def remove_directory(self, path: StagePath) -> int:
         """Remove every file below *path* and return how many there were.
