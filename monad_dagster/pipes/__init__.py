@@ -3,5 +3,6 @@
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.pipes.launch import LaunchOptions
 from monad_dagster.pipes.metadata import SpcsMetadataSet
+from monad_dagster.pipes.named_connection import NamedConnection
 
-__all__ = ["LaunchOptions", "PipesSPCSClient", "SpcsMetadataSet"]
+__all__ = ["LaunchOptions", "NamedConnection", "PipesSPCSClient", "SpcsMetadataSet"]

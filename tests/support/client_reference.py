@@ -17,13 +17,9 @@ def fields() -> str:
     """Render the resource's fields."""
     rows = ["| Field | Default | What |", "|---|---|---|"]
     for name, field in PipesSPCSClient.model_fields.items():
-        if name == "snowflake":
-            rows.append(
-                "| `snowflake` | required | A `SnowflakeResource`: who connects, and how. |"
-            )
-            continue
         default = field.get_default(call_default_factory=True)
-        rows.append(f"| `{name}` | `{default!r}` | {field.description} |")
+        shown = "NamedConnection()" if name == "snowflake" else repr(default)
+        rows.append(f"| `{name}` | `{shown}` | {field.description} |")
     return "\n".join(rows)
 
 
