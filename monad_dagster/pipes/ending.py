@@ -31,6 +31,8 @@ from monad_dagster.spcs.job_service import (
 from monad_dagster.spcs.stage import StageClient
 
 STILL_RUNNING = ("PENDING", "READY", "TERMINATING")
+# Snowflake gives containers 30 s from SIGTERM to SIGKILL; the rest is slack.
+SURVIVORS_SECONDS = 60.0
 
 
 class Ending:
@@ -223,8 +225,19 @@ class Ending:
         )
         try:
             self._services.cancel(self._name)
+            self._wait_for_survivors()
         except SnowflakeError as error:
             self._context.log.debug(f"They end by themselves: {error}")
+
+    def _wait_for_survivors(self) -> None:
+        """Wait, within a bound, until no instance can write what the next attempt continues."""
+        clock = self._settings.clock
+        deadline = clock.now() + SURVIVORS_SECONDS
+        while any(c.status.upper() in STILL_RUNNING for c in self._services.containers(self._name)):
+            if clock.now() >= deadline:
+                self._context.log.warning(f"Instances of {self._name} have not ended yet.")
+                return
+            clock.sleep(1.0)
 
     def _classify(self, progress: Progress) -> Failure:
         failure = classify(

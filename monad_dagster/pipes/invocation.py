@@ -88,7 +88,7 @@ class Invocation:
         self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
         self._family = family_of(self._session, self._pool)
         self._facts.instance_family = self._pool.instance_family
-        ledger = LaunchLedger(self._context, self._services)
+        ledger = LaunchLedger(self._context, self._services, self._settings.clock)
         plan = self._plan(ledger)
         # From here on the job service may be there; whoever leaves has to say what becomes of it.
         self._may_exist = plan.found is not None

@@ -60,6 +60,8 @@ class JobServiceStatus(StrEnum):
         return self in TERMINAL
 
 
+# Asked to end: containers have their 30 s of grace, in which they may still write.
+ENDING = frozenset({JobServiceStatus.CANCELLING, JobServiceStatus.DELETING})
 TERMINAL = frozenset(
     {
         JobServiceStatus.DONE,
