@@ -6,7 +6,6 @@ real account.
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,14 +131,15 @@ def _prepare_target(session: "Session", settings: Settings) -> None:
 def _load_table(session: "Session", settings: Settings, table: "TableSource") -> None:
     """Create one table and copy its Parquet parts into it."""
     from monad_dagster.spcs import sql_tables
+    from monad_dagster.spcs.scratch import scratch_directory
     from monad_dagster.spcs.stage import StageClient
 
     folder = _load_stage(settings) / table.name
     stage = StageClient(session)
     columns = [(column.name, column.sql_type) for column in table.columns]
     name = folder.stage.sibling(table.name)
-    with tempfile.TemporaryDirectory(prefix="monad-load-") as scratch:
-        parts = table.write_parquet(Path(scratch), max_rows_per_file=_MAX_ROWS_PER_FILE)
+    with scratch_directory("load") as scratch:
+        parts = table.write_parquet(scratch, max_rows_per_file=_MAX_ROWS_PER_FILE)
         session.execute(sql_tables.create_table(name, columns))
         for part in parts:
             stage.put_file(part, folder / part.name)

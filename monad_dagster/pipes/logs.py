@@ -7,12 +7,12 @@ then the event table.
 """
 
 import contextlib
+import shutil
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from monad_dagster.errors import ConnectionFailedError, MonadDagsterError, SnowflakeError
@@ -20,6 +20,7 @@ from monad_dagster.pipes.log_tail import GAP, ContainerTail
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.scratch import scratch_directory
 from monad_dagster.spcs.stage import StageClient
 
 TAIL_LINES = 40
@@ -68,9 +69,10 @@ class LogFollower:
         }
         self._all_recent: deque[str] = deque(maxlen=TAIL_LINES)
         self._timestamps = True
-        self._directory = TemporaryDirectory(prefix="monad-log-")
-        self._archive = Path(self._directory.name) / "log.txt"
-        self._archive.touch()
+        # Without a name: a process that is killed leaves nothing behind.
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115 - close() closes it
+            "w+", encoding="utf-8", errors="replace", newline="\n"
+        )
         self.is_complete = True
 
     @property
@@ -125,18 +127,17 @@ class LogFollower:
 
     def _take(self, source: Source, lines: list[str]) -> int:
         prefix = self._prefix(source)
-        with self._archive.open("a", encoding="utf-8") as archive:
-            for line in lines:
-                text = f"{prefix}{line}"
-                if line == GAP:
-                    self._gaps.add(source)
-                else:
-                    self._counts[source] += 1
-                    self._last[source] = line
-                archive.write(f"{text}\n")
-                self._recent[source].append(text)
-                self._all_recent.append(text)
-                self._write(f"{text}\n")
+        for line in lines:
+            text = f"{prefix}{line}"
+            if line == GAP:
+                self._gaps.add(source)
+            else:
+                self._counts[source] += 1
+                self._last[source] = line
+            self._file.write(f"{text}\n")
+            self._recent[source].append(text)
+            self._all_recent.append(text)
+            self._write(f"{text}\n")
         return len(lines)
 
     def _prefix(self, source: Source) -> str:
@@ -168,15 +169,27 @@ class LogFollower:
         try:
             if not self.is_complete and self._keeps_earlier_archive(stage, target):
                 return target
-            if not self._archive.stat().st_size:
+            if not self._size():
                 return None
             if not self.is_complete:
-                with self._archive.open("a", encoding="utf-8") as archive:
-                    archive.write(f"{INCOMPLETE}\n")
-            stage.put_file(self._archive, target)
+                self._file.write(f"{INCOMPLETE}\n")
+            self._upload(stage, target)
         except MonadDagsterError:
             return None
         return target
+
+    def _size(self) -> int:
+        """Return the size of the local copy in bytes, and go to its end."""
+        self._file.flush()
+        return self._file.seek(0, 2)
+
+    def _upload(self, stage: StageClient, target: StagePath) -> None:
+        self._file.seek(0)
+        with scratch_directory("log") as directory:
+            local = directory / target.file_name
+            with local.open("w", encoding="utf-8", newline="\n") as copy:
+                shutil.copyfileobj(self._file, copy)
+            stage.put_file(local, target)
 
     def _keeps_earlier_archive(self, stage: StageClient, target: StagePath) -> bool:
         """Whether an earlier process that watched this attempt has archived more than this one.
@@ -184,7 +197,7 @@ class LogFollower:
         It was there while the node was; a log that is known to be incomplete never replaces more.
         """
         earlier = stage.find(target)
-        if earlier is None or earlier.size < self._archive.stat().st_size:
+        if earlier is None or earlier.size < self._size():
             return False
         self.is_complete = is_complete_log(stage.read_text(target))
         return True
@@ -233,7 +246,9 @@ class LogFollower:
     def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
         silent = not self.num_lines
         lines = [f"{self._prefix(_source_of(r))}{r.get('log', '')}" for r in rows]
-        self._archive.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.writelines(f"{line}\n" for line in lines)
         if silent:
             for row, line in zip(rows, lines, strict=True):
                 self._recent[_source_of(row)].append(line)
@@ -242,7 +257,7 @@ class LogFollower:
 
     def close(self) -> None:
         """Remove the local copy."""
-        self._directory.cleanup()
+        self._file.close()
 
 
 def _source_of(row: Mapping[str, Any]) -> Source:
@@ -265,5 +280,9 @@ def is_not_available(error: SnowflakeError) -> bool:
 
 
 def _write_stdout(text: str) -> None:
-    sys.stdout.write(text)
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:  # a letter that this process cannot print is no reason to fail
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

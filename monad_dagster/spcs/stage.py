@@ -7,7 +7,6 @@ slash takes its neighbours along; both are guarded here. Follows Snowflake's pag
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from monad_dagster.errors import StageError, problem
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import StagePath
+from monad_dagster.spcs.scratch import scratch_directory
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class StageClient:
         if not local_file.is_file():
             raise StageError(problem(f"File {local_file} does not exist; nothing was uploaded"))
         if local_file.name != target.file_name:
-            with tempfile.TemporaryDirectory(prefix="monad-put-") as directory:
-                renamed = Path(directory) / target.file_name
+            with scratch_directory("put") as directory:
+                renamed = directory / target.file_name
                 renamed.symlink_to(local_file.resolve())
                 return self._put(renamed, target)
         return self._put(local_file.resolve(), target)
@@ -76,8 +76,8 @@ class StageClient:
 
     def put_text(self, text: str, target: StagePath) -> StageFile:
         """Upload *text* as the file *target*."""
-        with tempfile.TemporaryDirectory(prefix="monad-put-") as directory:
-            local = Path(directory) / target.file_name
+        with scratch_directory("put") as directory:
+            local = directory / target.file_name
             local.write_text(text, encoding="utf-8")
             return self._put(local, target)
 
@@ -135,8 +135,8 @@ class StageClient:
 
     def read_text(self, source: StagePath) -> str:
         """Read a small text file."""
-        with tempfile.TemporaryDirectory(prefix="monad-get-") as directory:
-            return self.get_file(source, Path(directory)).read_text(encoding="utf-8")
+        with scratch_directory("get") as directory:
+            return self.get_file(source, directory).read_text(encoding="utf-8")
 
     def read_json(self, source: StagePath) -> Any:
         """Read a small JSON file."""

@@ -1,5 +1,7 @@
 """The archived log: what was followed, and what the account kept where the node had forgotten."""
 
+import io
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def rows(*numbers, instance=0, time=None):
 class Scene:
     """A follower over a scripted account that keeps the uploaded archive."""
 
-    def __init__(self, answers, kept, replicas=1, earlier=None):
+    def __init__(self, answers, kept, replicas=1, earlier=None, prints=False):
         self.time = FakeTime()
         self.printed, self.uploaded, self.asked = [], None, []
         self._earlier = earlier
@@ -47,7 +49,7 @@ class Scene:
             containers=["main"],
             replicas=replicas,
             started=datetime(2026, 11, 23, tzinfo=UTC),
-            write=self.printed.append,
+            write=self.printed.append if not prints else None,
         )
 
     def _answer(self, text):
@@ -202,3 +204,13 @@ def test_a_refusal_after_lines_with_timestamps_repeats_nothing():
     for _ in range(3):
         scene.follower.poll()
     assert [line.strip() for line in scene.printed] == lines(0, 1, 2)
+
+
+def test_a_line_that_cannot_be_printed_is_printed_as_far_as_it_can(monkeypatch):
+    """A console of another encoding does not end the step; the archive has the line as it was."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", console)
+    scene = Scene([stamped(0).replace("line", "größe")], [[]], prints=True)
+    scene.follower.poll()
+    assert console.buffer.getvalue() == b"gr\\xf6\\xdfe 0\n"
+    assert scene.archive() == ["größe 0"]
