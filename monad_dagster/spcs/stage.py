@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monad_dagster.errors import StageError, problem
+from monad_dagster.errors import ConnectionFailedError, SnowflakeError, StageError, problem
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import StagePath
@@ -59,7 +59,12 @@ class StageClient:
         return self._put(local_file.resolve(), target)
 
     def _put(self, local_file: Path, target: StagePath) -> StageFile:
-        rows = self._session.execute(sql.put(str(local_file), target.parent)).rows
+        try:
+            rows = self._session.execute(sql.put(str(local_file), target.parent)).rows
+        except ConnectionFailedError:
+            raise
+        except SnowflakeError as error:
+            raise _not_uploaded(target, str(error)) from error
         size = local_file.stat().st_size
         uploaded = [row for row in rows if str(row.get("status", "")).upper() == "UPLOADED"]
         if len(rows) != 1 or len(uploaded) != 1:
@@ -98,17 +103,15 @@ class StageClient:
             StageError: The file is not there or was not downloaded.
         """
         local_directory.mkdir(parents=True, exist_ok=True)
-        rows = self._session.execute(sql.get(source, str(local_directory))).rows
+        try:
+            rows = self._session.execute(sql.get(source, str(local_directory))).rows
+        except ConnectionFailedError:
+            raise
+        except SnowflakeError as error:
+            raise _not_downloaded(source, str(error)) from error
         local = local_directory / source.file_name
         if not _all_downloaded(rows) or not local.is_file():
-            raise StageError(
-                problem(
-                    f"Stage file {source} was not downloaded",
-                    f"The answer was {_brief(rows)}",
-                    "Check that the file exists and that the role may read the stage",
-                    f"See {sql.list_stage(source.parent)}",
-                )
-            )
+            raise _not_downloaded(source, f"The answer was {_brief(rows)}")
         return local
 
     def get_files(
@@ -210,6 +213,17 @@ def _not_uploaded(target: StagePath, observed: str) -> StageError:
             observed,
             "Check that the role may write the stage, then run again",
             f"See {sql.list_stage(target.parent)}",
+        )
+    )
+
+
+def _not_downloaded(source: StagePath, observed: str) -> StageError:
+    return StageError(
+        problem(
+            f"Stage file {source} was not downloaded",
+            observed,
+            "Check that the file exists and that the role may read the stage",
+            f"See {sql.list_stage(source.parent)}",
         )
     )
 

@@ -1,7 +1,5 @@
 """The client against a local account: real job services over the real connector."""
 
-import json
-
 import dagster as dg
 import pytest
 
@@ -127,7 +125,9 @@ def test_job_services_name_the_run_they_belong_to(client, instance, services):
     labels = services.describe(name).labels
     assert labels["run_id"] == result.run_id
     assert labels["spec_sha256"] == metadata["spcs/spec_sha256"].value
-    assert json.dumps(labels)
+    assert labels["attempt"] == 1
+    assert labels["asset"] == "toy"
+    assert labels["log_path"] == metadata["spcs/log_path"].value
 
 
 def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, services, session):

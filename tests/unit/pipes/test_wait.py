@@ -79,7 +79,8 @@ def test_an_account_that_does_not_answer_is_waited_for():
     """A silence shorter than the limit only warns."""
     waiter, _, _, warned, _ = build(["RUNNING", *[lost_answer()] * 8, "DONE"])
     assert waiter.wait().status is JobServiceStatus.DONE
-    assert warned
+    assert len(warned) == 2  # a look is four requests
+    assert all("still waiting for D.S.J" in text for text in warned)
 
 
 def test_an_account_that_stays_silent_ends_the_wait():
@@ -126,10 +127,18 @@ def test_a_job_service_nobody_knows_counts_as_deleted():
 
 def test_watches_run_only_while_the_job_service_runs():
     """Messages and logs are not asked for while it is queued."""
-    looks = []
+    seen = {"queued": [], "running": []}
+
+    def watch(key):
+        return lambda: seen[key].append(waiter.progress.raw_status) or 0
+
     waiter, _, _, _, _ = build(
         ["PENDING", "PENDING", "RUNNING", "RUNNING", "DONE"],
-        watches=(Watch(lambda: looks.append(1) or 0),),
+        watches=(
+            Watch(watch("running")),
+            Watch(watch("queued"), while_pending=True, while_running=False),
+        ),
     )
     waiter.wait()
-    assert 1 <= len(looks) <= 4
+    assert set(seen["running"]) == {"RUNNING"}
+    assert set(seen["queued"]) == {"PENDING"}
