@@ -24,7 +24,8 @@ from monad_dagster.pipes.orphans import Findings, Orphan, find_orphans, is_activ
 from monad_dagster.pipes.places import RUNS_DIRECTORY
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServices
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceDescription
 from monad_dagster.spcs.stage import StageClient
 
 GRACE_SECONDS = 900.0

@@ -22,9 +22,9 @@ from monad_dagster.pipes.observations import MetricsObserver
 from monad_dagster.pipes.wait import Progress
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import (
     ContainerState,
-    JobServices,
     JobServiceStatus,
     containers_from_history,
 )

@@ -18,7 +18,8 @@ from monad_dagster.pipes.places import (
     run_directory,
 )
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import RUN_ID_LABEL, JobServiceDescription, JobServices
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import RUN_ID_LABEL, JobServiceDescription
 from monad_dagster.spcs.stage import StageClient, StageFile
 
 

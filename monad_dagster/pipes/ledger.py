@@ -17,12 +17,8 @@ from monad_dagster.pipes.naming import attempt_name, job_service_name
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
-    ENDING,
-    JobServiceDescription,
-    JobServices,
-    JobServiceStatus,
-)
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import ENDING, JobServiceDescription, JobServiceStatus
 
 CLIENT_NAME = "PipesSPCSClient"
 MAX_FORERUNNERS = 64

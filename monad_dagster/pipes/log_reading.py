@@ -7,7 +7,8 @@ from monad_dagster.pipes.logs import INCOMPLETE, is_complete_log
 from monad_dagster.pipes.naming import attempt_name
 from monad_dagster.pipes.places import LOG_FILE, LOG_SUFFIX, labelled_log_path, run_directory
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServices
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceDescription
 from monad_dagster.spcs.stage import StageClient
 
 # What the archive puts in front of a line when there are several containers or instances.

@@ -11,11 +11,7 @@ from dataclasses import dataclass, field
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from monad_dagster.pipes.ledger import MAX_FORERUNNERS
-from monad_dagster.spcs.job_service import (
-    ENDING,
-    RUN_ID_LABEL,
-    JobServiceDescription,
-)
+from monad_dagster.spcs.job_service_state import ENDING, RUN_ID_LABEL, JobServiceDescription
 
 DEPLOYMENT_LABEL = "deployment"
 

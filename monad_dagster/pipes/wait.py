@@ -12,10 +12,10 @@ from datetime import datetime
 from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError, problem
 from monad_dagster.pipes.pacing import Backoff, Clock, Due
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import (
     ContainerState,
     JobServiceDescription,
-    JobServices,
     JobServiceStatus,
     containers_from_history,
 )

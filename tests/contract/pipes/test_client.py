@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from monad_dagster.pipes.launch import LaunchOptions
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql_lineage
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobOptions
 from monad_dagster.spcs.spec import SpecSettings, build_spec
@@ -64,7 +64,7 @@ def test_a_job_service_brings_back_version_metadata_log_and_lineage(
     assert metadata["spcs/log_complete"] is True
     assert capfd.readouterr().out.count("step 2") == 1
     rows = session.execute(
-        sql.select_lineage(LAYOUT.qualified("LINEAGE"), output_version=version)
+        sql_lineage.select_lineage(LAYOUT.qualified("LINEAGE"), output_version=version)
     ).rows
     assert {(row["input_kind"], row["input_name"]) for row in rows} == {
         ("asset", "stage_contents"),

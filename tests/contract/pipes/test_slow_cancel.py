@@ -8,7 +8,8 @@ import pytest
 
 from monad_dagster.pipes.naming import job_service_name
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobOptions, JobServiceStatus
+from monad_dagster.spcs.job_service import JobOptions
+from monad_dagster.spcs.job_service_state import JobServiceStatus
 from monad_dagster.spcs.spec import SpecSettings, build_spec
 from tests.contract.pipes.conftest import IMAGE, LAYOUT, launched_by, toy_asset
 

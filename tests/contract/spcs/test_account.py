@@ -10,7 +10,7 @@ from monad_dagster.errors import (
     ImageError,
     StageError,
 )
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql, sql_lineage
 from monad_dagster.spcs.account_setup import AccountLayout, apply_setup
 from monad_dagster.spcs.compute_pool import describe_compute_pool, family_of
 from monad_dagster.spcs.connection import Session
@@ -168,7 +168,7 @@ def test_lineage_rows_can_be_read_back(session):
         details={"path": "a\\b"},
     )
     record_lineage(session, table, record)
-    rows = session.execute(sql.select_lineage(table, output_version="v-contract")).rows
+    rows = session.execute(sql_lineage.select_lineage(table, output_version="v-contract")).rows
     assert [(r["input_name"], r["input_version"]) for r in rows] == [("HM.T", None), ("a", "1")]
     assert rows[0]["output_asset"] == "it's"
     assert rows[0]["details"] == '{"path": "a\\\\b"}'

@@ -12,7 +12,7 @@ from monad_dagster.pipes.housekeeping import (
 )
 from monad_dagster.pipes.orphans import KnownRuns
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
+from monad_dagster.spcs.job_service_state import JobServiceDescription, JobServiceStatus
 from monad_dagster.spcs.stage import StageClient, StageFile
 from tests.support.scripted_connection import scripted_session
 

@@ -13,7 +13,7 @@ from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.supervision import Supervisor
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
-from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
+from monad_dagster.spcs.job_service_state import ContainerState, JobServiceStatus
 from monad_dagster.spcs.spec import SpecSettings
 from tests.support.scripted_connection import FakeTime
 

@@ -8,7 +8,8 @@ from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.wait import JobServiceWaiter, WaitLimits, Watch
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobServices, JobServiceStatus
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceStatus
 from tests.support.scripted_connection import FakeTime, lost_answer, refused, scripted_session
 
 NAME = QualifiedName("D", "S", "J")

@@ -12,11 +12,10 @@ from monad_dagster.errors import (
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session, translate_error
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
+from monad_dagster.spcs.job_service import JobOptions, JobServices
+from monad_dagster.spcs.job_service_state import (
     TERMINAL,
     ContainerState,
-    JobOptions,
-    JobServices,
     JobServiceStatus,
     containers_from_history,
 )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql, sql_lineage
 from monad_dagster.spcs.account_setup import AccountLayout, setup_statements, setup_text
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 
@@ -88,7 +88,7 @@ def test_statement_kinds_hold_no_names():
 def test_lineage_is_one_insert_for_all_edges():
     """Every edge is a row of the same statement; absent values are NULL."""
     table = NAME.sibling("LINEAGE")
-    text = sql.insert_lineage(
+    text = sql_lineage.insert_lineage(
         table, [{"output_asset": "a", "recorded_at": datetime(2026, 1, 2, tzinfo=UTC)}, {}]
     ).text
     assert text.count("(") == 3
