@@ -48,8 +48,10 @@ def load(data: Path, database: str | None, schema: str | None) -> None:
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--customers", default=20_000, show_default=True)
-@click.option("--transactions", default=500_000, show_default=True)
+@click.option("--customers", default=20_000, show_default=True, help="Rows of CUSTOMERS.")
+@click.option(
+    "--transactions", default=500_000, show_default=True, help="About so many rows of TRANSACTIONS."
+)
 @click.option("--articles", type=int, help="Default: scaled to the number of customers.")
 @click.option("--seed", type=int, help="Default: the seed of make pipeline.")
 @reports_errors

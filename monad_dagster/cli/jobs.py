@@ -21,6 +21,7 @@ def status(as_json: bool) -> None:
     Example: monad-dagster status
     """
     from monad_dagster.spcs.job_service import JobServices
+    from monad_dagster.spcs.job_service_state import RUN_ID_LABEL
 
     settings = ctx.current_settings()
     with ctx.open_session(settings) as session:
@@ -28,7 +29,10 @@ def status(as_json: bool) -> None:
     rows = [
         {
             "name": item.name.name,
-            "status": str(item.status),
+            "status": item.raw_status,
+            "asset": item.labels.get("asset"),
+            "attempt": item.labels.get("attempt"),
+            "run_id": item.labels.get(RUN_ID_LABEL),
             "compute_pool": item.compute_pool,
             "created_on": item.created_on,
         }
@@ -39,7 +43,7 @@ def status(as_json: bool) -> None:
     else:
         print_table(
             (list(row.values()) for row in rows),
-            ["job service", "status", "compute pool", "created on"],
+            ["job service", "status", "asset", "attempt", "run", "compute pool", "created on"],
         )  # type: ignore[misc]
 
 
@@ -103,7 +107,9 @@ def cancel(job_service: str) -> None:
 @click.argument(
     "asset", type=click.Choice(["foundation_model", "scenario_checkpoint", "predictions"])
 )
-@click.option("--scenario", default="churn", show_default=True)
+@click.option(
+    "--scenario", default="churn", show_default=True, help="Scenario of a partitioned asset."
+)
 @click.option("--documented", is_flag=True, help="Print the specification of the documented page.")
 @reports_errors
 def spec(asset: str, scenario: str, documented: bool) -> None:

@@ -85,10 +85,12 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         default=60, gt=0, description="How long one statement may take before it counts as lost."
     )
     max_queue_seconds: float | None = Field(
-        default=None, description="Limit before RUNNING, of each attempt; none waits for ever."
+        default=None,
+        gt=0,
+        description="Limit before RUNNING, of each attempt; none waits for ever.",
     )
     max_runtime_seconds: float | None = Field(
-        default=None, description="Limit after RUNNING; none waits for ever."
+        default=None, gt=0, description="Limit after RUNNING; none waits for ever."
     )
     stall_seconds: float | None = Field(
         default=900.0,
@@ -285,7 +287,7 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             ),
             drain_timeout_seconds=self.drain_timeout_seconds,
             forward_termination=self.forward_termination,
-            on_interrupt=OnInterrupt(self.on_interrupt),
+            on_interrupt=OnInterrupt.parse(self.on_interrupt),
             max_infrastructure_retries=self.max_infrastructure_retries,
             retry_delay_seconds=self.retry_delay_seconds,
             observation_interval_seconds=self.observation_interval_seconds,

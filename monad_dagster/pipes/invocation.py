@@ -17,9 +17,7 @@ from dagster import (
     open_pipes_session,
 )
 
-from monad_dagster.errors import (
-    JobServiceTimeoutError,
-)
+from monad_dagster.errors import JobServiceTimeoutError, MonadDagsterError
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.context import StageContextInjector
 from monad_dagster.pipes.ending import Ending
@@ -42,6 +40,7 @@ from monad_dagster.pipes.supervision import Supervisor
 from monad_dagster.pipes.wait import JobServiceWaiter, Watch
 from monad_dagster.spcs.compute_pool import describe_compute_pool, family_of
 from monad_dagster.spcs.connection import Session
+from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.job_service import JobServices
 from monad_dagster.spcs.job_service_state import JobServiceDescription, containers_from_history
 from monad_dagster.spcs.spec import JobSpec
@@ -77,11 +76,16 @@ class Invocation:
     def run(self, extras: Mapping[str, Any]) -> PipesClientCompletedInvocation:
         """Launch or reattach, wait, and return the results."""
         self._refuse_a_cancelled_run()
-        self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
-        self._family = family_of(self._session, self._pool)
-        self._facts.instance_family = self._pool.instance_family
         ledger = LaunchLedger(self._context, self._services, self._settings.clock)
-        plan = self._plan(ledger)
+        try:
+            self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
+            self._family = family_of(self._session, self._pool)
+            self._facts.instance_family = self._pool.instance_family
+            plan = self._plan(ledger)
+        except compat.INTERRUPTS:
+            with compat.deferred_interrupts():
+                self._interrupted_before_the_plan(ledger)
+            raise
         # From here on the job service may be there; whoever leaves has to say what becomes of it.
         self._submitter = Submitter(
             self._context,
@@ -272,6 +276,20 @@ class Invocation:
     def _has_ended(self) -> bool:
         return self._waiting is not None and self._waiting.progress.status.is_terminal
 
+    def _interrupted_before_the_plan(self, ledger: LaunchLedger) -> None:
+        """Treat what an earlier run has launched as if this one had found it already."""
+        handle = ledger.latest_handle()
+        try:
+            name = QualifiedName.parse(handle.external_run_id) if handle else None
+            found = self._services.describe(name) if name else None
+        except MonadDagsterError as error:
+            self._context.log.warning(f"What runs already could not be looked up: {error}")
+            return
+        if found is None or found.status.is_terminal:
+            self._context.log.info("Interrupted before anything was launched.")
+        else:
+            self._end_or_leave(found.name)
+
     def _interrupted(self, plan: Plan) -> None:
         name = plan.attempt.name
         if not self._submitter.may_exist:
@@ -282,6 +300,9 @@ class Invocation:
                 f"Interrupted after job service {name} had ended; a retry reads its results again."
             )
             return
+        self._end_or_leave(name)
+
+    def _end_or_leave(self, name: QualifiedName) -> None:
         status = handle_interrupt(
             self._context,
             self._services,

@@ -74,6 +74,7 @@ class LogFollower:
             "w+", encoding="utf-8", errors="replace", newline="\n"
         )
         self.is_complete = True
+        self.not_archived: Exception | None = None
 
     @property
     def num_lines(self) -> int:
@@ -134,11 +135,17 @@ class LogFollower:
             else:
                 self._counts[source] += 1
                 self._last[source] = line
-            self._file.write(f"{text}\n")
+            self._keep(source, f"{text}\n")
             self._recent[source].append(text)
             self._all_recent.append(text)
             self._write(f"{text}\n")
         return len(lines)
+
+    def _keep(self, source: Source, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError:  # a full disk; the line is looked for in the persisted log at the end
+            self._gaps.add(source)
 
     def _prefix(self, source: Source) -> str:
         return f"[{source[1]}/{source[0]}] " if len(self._sources) > 1 else ""
@@ -164,9 +171,9 @@ class LogFollower:
             clock: Time and sleep.
             wait_seconds: How long persisted lines may take to arrive.
         """
-        if self._gaps or self._unanswered:
-            self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
         try:
+            if self._gaps or self._unanswered:
+                self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
             if not self.is_complete and self._keeps_earlier_archive(stage, target):
                 return target
             if not self._size():
@@ -174,7 +181,8 @@ class LogFollower:
             if not self.is_complete:
                 self._file.write(f"{INCOMPLETE}\n")
             self._upload(stage, target)
-        except MonadDagsterError:
+        except (MonadDagsterError, OSError) as error:  # costs the log, never the result
+            self.not_archived = error
             return None
         return target
 
@@ -257,7 +265,8 @@ class LogFollower:
 
     def close(self) -> None:
         """Remove the local copy."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take is of no use any more
+            self._file.close()
 
 
 def _source_of(row: Mapping[str, Any]) -> Source:

@@ -17,6 +17,7 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath, quote_ident
 # The view of the default event table: what the application role EVENTS_VIEWER may read.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS_VIEW"
 MAX_HISTORY = 10_000  # what GET_JOB_HISTORY returns at most
+MAX_QUERY_TAG = 2_000  # characters, page "QUERY_TAG"; a longer one is refused
 _DOLLAR_BEFORE_DOLLAR = re.compile(r"\$(?=\$)")
 _KIND = re.compile(r"^[A-Z]+(?: (?!IF\b|IN\b|FROM\b|INTO\b|SET\b|LIKE\b)[A-Z]+){0,2}")
 
@@ -80,8 +81,12 @@ def inline_specification(spec: Mapping[str, Any]) -> str:
 
 
 def set_query_tag(tag: Mapping[str, Any]) -> Statement:
-    """Tag every later statement of the session."""
-    return Statement(f"ALTER SESSION SET QUERY_TAG = {literal(json.dumps(tag, sort_keys=True))}")
+    """Tag every later statement of the session; values that make it too long are cut short."""
+    text, longest = json.dumps(tag, sort_keys=True), MAX_QUERY_TAG
+    while len(text) > MAX_QUERY_TAG and longest > 1:
+        longest //= 2
+        text = json.dumps({key: str(value)[:longest] for key, value in tag.items()}, sort_keys=True)
+    return Statement(f"ALTER SESSION SET QUERY_TAG = {literal(text)}")
 
 
 def set_json_results() -> Statement:

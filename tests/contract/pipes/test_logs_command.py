@@ -1,5 +1,6 @@
 """`monad-dagster logs` against a local account: while it runs, after its end, and once it is gone."""
 
+import json
 import time
 
 import dagster as dg
@@ -21,13 +22,22 @@ def logs(account):
     return lambda *arguments: CliRunner().invoke(main, ["logs", *arguments], env=environment)
 
 
+@pytest.fixture
+def status(account):
+    """List job services with the command."""
+    environment = {"MONAD_DEPLOYMENT": "local", "MONAD_HOME": str(account.state_dir.parent)}
+    return lambda: json.loads(
+        CliRunner().invoke(main, ["status", "--json"], env=environment).stdout
+    )
+
+
 def steps(text):
     """Return the lines of the toy job's steps."""
     return [line for line in text.splitlines() if line.startswith("step")]
 
 
 def test_the_log_is_read_beside_the_output_and_outlives_the_job_service(
-    logs, client, instance, session, services
+    logs, status, client, instance, session, services
 ):
     """The same lines come while the job service is listed, after a drop, and from the old place."""
     result = dg.materialize([toy_asset()], resources={"client": client}, instance=instance)
@@ -36,6 +46,9 @@ def test_the_log_is_read_beside_the_output_and_outlives_the_job_service(
     name = QualifiedName.parse(metadata["spcs/job_name"].value)
     expected = [f"step {step} of instance 0" for step in (1, 2, 3)]
     assert steps(logs(name.name).stdout) == expected
+    (row,) = [r for r in status() if r["name"] == name.name]
+    assert (row["status"], row["asset"], row["attempt"]) == ("DONE", "toy", 1)
+    assert row["run_id"] == result.run_id
     services.drop(name)
     assert steps(logs(name.name).stdout) == expected
     stage = StageClient(session)

@@ -206,6 +206,18 @@ def test_a_refusal_after_lines_with_timestamps_repeats_nothing():
     assert [line.strip() for line in scene.printed] == lines(0, 1, 2)
 
 
+def test_a_full_local_disk_costs_the_log_and_nothing_else():
+    """Lines are printed, the archive is missing, and why is there to be said."""
+    scene = Scene([stamped(0, 1)], [[]])
+    with Path("/dev/full").open("w+", encoding="utf-8") as full:
+        scene.follower._file = full
+        scene.follower.poll()
+        assert scene.archive() is None
+        assert "No space left" in str(scene.follower.not_archived)
+        assert [line.strip() for line in scene.printed] == lines(0, 1)
+        scene.follower.close()
+
+
 def test_a_line_that_cannot_be_printed_is_printed_as_far_as_it_can(monkeypatch):
     """A console of another encoding does not end the step; the archive has the line as it was."""
     console = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")

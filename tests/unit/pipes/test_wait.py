@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError
+from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError, SnowflakeError
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.wait import JobServiceWaiter, WaitLimits, Watch
 from monad_dagster.spcs.identifiers import QualifiedName
@@ -82,6 +82,24 @@ def test_an_account_that_does_not_answer_is_waited_for():
     assert waiter.wait().status is JobServiceStatus.DONE
     assert len(warned) == 2  # a look is four requests
     assert all("still waiting for D.S.J" in text for text in warned)
+
+
+def test_a_refused_look_is_asked_again():
+    """A statement that fails once, for whatever reason, costs neither the wait nor the result."""
+    waiter, _, _, warned, _ = build(["RUNNING", refused(603, "internal error"), "DONE"])
+    assert waiter.wait().status is JobServiceStatus.DONE
+    assert "internal error" in warned[0]
+
+
+def test_an_account_that_keeps_refusing_ends_the_wait():
+    """A role that has lost its privilege is an error in the end, with Snowflake's number."""
+    limits = WaitLimits(max_unreachable_seconds=60)
+    waiter, time, _, _, _ = build(["RUNNING", refused(3001)], limits=limits)
+    start = time.now()
+    with pytest.raises(SnowflakeError) as error:
+        waiter.wait()
+    assert error.value.errno == 3001
+    assert 60 < time.now() - start < 120
 
 
 def test_an_account_that_stays_silent_ends_the_wait():

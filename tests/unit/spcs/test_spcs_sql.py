@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,18 @@ def test_string_literals_end_where_they_should(value):
     assert text.startswith("'")
     assert text.endswith("'")
     assert text[1:-1].replace("''", "'").replace("\\\\", "\\") == value
+
+
+@pytest.mark.parametrize("num_assets", [1, 200])
+def test_a_query_tag_is_never_longer_than_snowflake_takes(num_assets):
+    """A step of many assets is cut short, and its run is still named."""
+    assets = ",".join(f"some/long/asset_{n}" for n in range(num_assets))
+    text = sql.set_query_tag({"run_id": "r-1", "assets": assets}).text
+    tag = json.loads(text.partition(" = ")[2].strip("'"))
+    assert len(json.dumps(tag)) <= 2000
+    assert tag["run_id"] == "r-1"
+    assert assets.startswith(tag["assets"])
+    assert (tag["assets"] == assets) is (num_assets == 1)
 
 
 def test_put_never_compresses_and_always_replaces():
