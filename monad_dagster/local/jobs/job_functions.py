@@ -180,7 +180,8 @@ def get_events(
 
 @table_method(
     "SPCS_GET_METRICS",
-    note="groups system, system_limits and status; network and storage are empty",
+    note="network needs an instance's own network (docker-bridge); storage is of block volumes: "
+    "capacity and usage",
 )
 def get_metrics(
     session: "Session", parsed: Statement, name: ObjectName, args: Arguments

@@ -17,6 +17,8 @@ from monad_dagster.local.jobs.event_store import EventRow
 MAX_LOG_BYTES = 100 * 1024  # what GET_SERVICE_LOGS returns at most, the newest
 MAX_READ_BYTES = 4 * 2**20
 _SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF")
+# OpenTelemetry's: the first number of each severity; the documented example has DEBUG as 5.
+_SEVERITY_NUMBERS = {name: 4 * index + 1 for index, name in enumerate(_SEVERITIES[:-1])}
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,11 @@ def log_rows(
         rows.append(
             EventRow(
                 record.at_ns, job, "LOG", resource, record.value, instance, container,
-                scope=record.scope, record={"severity_text": record.severity},
+                scope=record.scope,
+                record={
+                    "severity_number": _SEVERITY_NUMBERS[record.severity],
+                    "severity_text": record.severity,
+                },
                 attributes=record.attributes,
             )
         )  # fmt: skip

@@ -58,7 +58,9 @@ def _rows(text, *, log_level="INFO", exported="INFO", stream="stdout"):
 def test_structured_lines_are_split():
     """A JSON line with a body gives value, severity and attributes; other JSON stays text."""
     row = _rows('{"body": "step", "severity_text": "warn", "attributes": {"loss": 0.5}}')[0]
-    assert (row.value, row.record) == ("step", {"severity_text": "WARN"})
+    assert (row.value, row.record) == (
+        "step", {"severity_number": 13, "severity_text": "WARN"}
+    )  # fmt: skip
     assert row.attributes == {"log.iostream": "stdout", "loss": 0.5}
     assert _rows('{"a": 1}')[0].value == '{"a": 1}'
 
