@@ -146,7 +146,7 @@ def get_job_history(session: "Session", parsed: Statement, args: Arguments) -> R
     return table(job_views.HISTORY_COLUMNS, [job_views.history_row(job) for job in jobs[:limit]])
 
 
-@table_method("SPCS_GET_LOGS")
+@table_method("SPCS_GET_LOGS", note="a node sends at most 1 MB a second")
 def get_logs(session: "Session", parsed: Statement, name: ObjectName, args: Arguments) -> ResultSet:
     """Return the log lines of a job service that reached the event table."""
     columns = [
@@ -189,7 +189,7 @@ def get_metrics(
     """Return the platform metrics that the specification asked for."""
     columns = [
         timestamp_ntz("TIMESTAMP"), text("METRIC_NAME"), text("VALUE"), text("UNIT"),
-        number("INSTANCE_ID"), text("CONTAINER_NAME"), variant("RESOURCE"), variant("RECORD"),
+        number("INSTANCE_ID"), text("CONTAINER_NAME"), text("RESOURCE"), variant("RECORD"),
         variant("RECORD_ATTRIBUTES"),
     ]  # fmt: skip
     rows = []
@@ -197,7 +197,7 @@ def get_metrics(
         metric = (row.record or {})["metric"]
         rows.append(
             (row.at, metric["name"], str(row.value), metric["unit"], row.instance, row.container,
-             row.resource, row.record, row.attributes)
+             None, row.record, row.attributes)  # RESOURCE is documented as never filled
         )  # fmt: skip
     return table(columns, rows)
 

@@ -267,6 +267,81 @@ def test_delay_holds_rows_back_for_every_reader(world, tmp_path):
     assert event_rows(world)
 
 
+def logged(world, name="job"):
+    """Return how many bytes of the container's own log the event table has."""
+    rows = call(world, job_functions.get_logs, name)
+    return sum(len(row["LOG"]) for row in rows if "no GPU" not in row["LOG"])
+
+
+def test_a_node_sends_one_megabyte_of_log_a_second(world):
+    """The rest waits on the node and follows, after the container's end too, in order."""
+    container = world.run()
+    world.step(seconds=1)
+    for number in range(250):
+        container.say(f"{number:05}" + "x" * 9995)
+    world.step()
+    assert logged(world) == 1_000_000
+    container.end(0)
+    world.step(seconds=1)
+    assert world.container()["service_status"] == "DONE"
+    assert logged(world) == 2_000_000
+    world.step(seconds=100)
+    assert logged(world) == 2_500_000
+    rows = call(world, job_functions.get_logs)
+    assert [row["LOG"][:5] for row in rows if "no GPU" not in row["LOG"]] == [
+        f"{number:05}" for number in range(250)
+    ]
+
+
+def test_log_that_has_not_left_a_node_goes_with_it(world, caplog):
+    """What the limit held back is lost with the node, and the account says so."""
+    container = world.run()
+    world.step(seconds=1)
+    for _ in range(150):
+        container.say("x" * 10_000)
+    container.end(0)
+    world.step()
+    world.sql("alter compute pool pool suspend")
+    world.clock.move(seconds=2)
+    world.jobs.step()
+    assert world.sql("describe compute pool pool")[0]["state"] == "SUSPENDED"
+    before = logged(world)
+    world.step(seconds=100)
+    assert before == logged(world) < 1_500_000
+    assert "did not reach the event table" in caplog.text
+
+
+def test_a_restarted_account_goes_on_sending(world):
+    """What waited when the account was killed is sent by the next one, each line once."""
+    container = world.run()
+    world.step(seconds=1)
+    for _ in range(150):
+        container.say("x" * 10_000)
+    container.end(0)
+    world.step()
+    assert logged(world) == 1_000_000
+    world.restart()
+    world.jobs.open()
+    world.jobs.close()
+    world.step(seconds=10)
+    assert logged(world) == 1_500_000
+
+
+def test_lines_that_are_not_exported_do_not_count(world):
+    """A level that lets nothing through leaves the limit to others, and nothing waits."""
+    world.sql("alter schema db.s set log_level = OFF")
+    container = world.run()
+    for _ in range(150):
+        container.say("x" * 10_000)
+    world.step()
+    assert logged(world) == 0
+    world.sql("alter schema db.s set log_level = INFO")
+    for _ in range(100):
+        container.say("y" * 10_000)
+    world.step()
+    assert logged(world) == 1_000_000
+
+
 def test_delay_is_configured_by_a_file(tmp_path):
     """DIR/event_table.json sets the delay of an account."""
     (tmp_path / "event_table.json").write_text('{"delay_seconds": 90}')

@@ -32,6 +32,7 @@ def test_processor_and_memory_of_a_container_are_measured(account):
     ]  # fmt: skip
     used = [float(row["VALUE"]) for row in rows if row["METRIC_NAME"] == "container.cpu.usage"]
     memory = [float(row["VALUE"]) for row in rows if row["METRIC_NAME"] == "container.memory.usage"]
+    assert {row["RESOURCE"] for row in rows} == {None}
     assert max(used) > 0.1
     assert max(memory) > 40_000_000
     table = account.rows(
