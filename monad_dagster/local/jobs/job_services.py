@@ -23,12 +23,13 @@ from monad_dagster.local.jobs.job_events import PlatformEvents
 from monad_dagster.local.jobs.job_launch import Launcher
 from monad_dagster.local.jobs.job_metrics import PlatformMetrics
 from monad_dagster.local.jobs.job_model import RETENTION, ContainerState, InstanceState, Job
-from monad_dagster.local.jobs.job_nodes import free_node
+from monad_dagster.local.jobs.job_nodes import Need, Nodes, need_of
 from monad_dagster.local.jobs.log_shipping import LogShipping
 from monad_dagster.local.pools.compute_pools import pools_of
-from monad_dagster.local.pools.pool_states import PoolState
+from monad_dagster.local.pools.pool_states import Load, PoolState
 from monad_dagster.local.runners.base import ImagePullError, RunnerError, RunningContainer
 from monad_dagster.local.specs.spec import ServiceSpec, parse_spec
+from monad_dagster.spcs.instance_families import InstanceFamily
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -56,6 +57,7 @@ class JobServices:
         self.changed = threading.Condition(pools_of(account).lock)
         self.jobs: dict[str, Job] = {}
         self._specs: dict[str, ServiceSpec] = {}
+        self._needs: dict[str, Need] = {}
         self._running: dict[tuple[str, int, str], RunningContainer] = {}
         self._launching: set[tuple[str, int]] = set()
         self._stop = threading.Event()
@@ -129,9 +131,26 @@ class JobServices:
                 if instance.node is not None and not instance.is_over
             ]
 
-    def num_instances(self, pool: str) -> int:
-        """Return how many instances hold or want a node of a pool."""
-        return len(self.placed(pool))
+    def load(self, pool: str, family: InstanceFamily, max_nodes: int) -> tuple[Load, int]:
+        """Return what is wanted of a pool, and how many waiting instances find no room in it."""
+        with self.changed:
+            placed = self.placed(pool)
+            waiting = [
+                self._need(job)
+                for job in self.jobs.values()
+                if job.pool == pool and not job.is_over and not job.cancelling
+                for instance in job.instances
+                if instance.node is None and not instance.launched and not job.is_terminal
+            ]
+            nodes = Nodes(((found.node, self._need(job)) for job, found in placed), family)
+            held = nodes.held
+            wanted, without = nodes.wanted(waiting, max_nodes)
+            return Load(len(placed), held, wanted), without
+
+    def _need(self, job: Job) -> Need:
+        if job.id not in self._needs:
+            self._needs[job.id] = need_of(self.spec(job))
+        return self._needs[job.id]
 
     def occupied_nodes(self, pool: str) -> set[int]:
         """Return the numbers of a pool's nodes that hold instances."""
@@ -222,6 +241,13 @@ class JobServices:
             for job, instance in self.placed(pool):
                 self.lose_node(job, instance, graceful=False)
 
+    def lose_nodes_above(self, pool: str, max_nodes: int) -> None:
+        """Take away the nodes that a lowered MAX_NODES no longer allows; what runs there fails."""
+        with self.changed:
+            for job, instance in self.placed(pool):
+                if instance.node is not None and instance.node >= max_nodes:
+                    self.lose_node(job, instance, graceful=True)
+
     def lose_node(self, job: Job, instance: InstanceState, *, graceful: bool) -> None:
         """Take an instance's node away; everything on it fails, local logs go with it."""
         with self.changed:
@@ -262,6 +288,8 @@ class JobServices:
 
     def step(self) -> bool:
         """Advance every job service once; tell whether any is not over."""
+        for pool in self.account.catalog.list_objects("COMPUTE POOL"):
+            pools_of(self.account).refresh(pool.name)
         active = self.active()
         for job in active:
             try:
@@ -270,8 +298,6 @@ class JobServices:
             except Exception:
                 logger.exception("job service %s cannot be advanced", job.fqn)
                 self.fail_internally(job)
-        for pool in self.account.catalog.list_objects("COMPUTE POOL"):
-            pools_of(self.account).refresh(pool.name)
         is_shipping = self.logs.ship_waiting()
         self._export_events()
         if time.monotonic() - self._swept > SWEEP_SECONDS:
@@ -323,17 +349,17 @@ class JobServices:
         pool = pools.get(job.pool)
         if pool is None:
             return job_states.UNSCHEDULABLE
-        clock = pools.refresh(job.pool)
+        clock = pools.clock(pool)
         if not clock.has_nodes:
             if clock.state is PoolState.SUSPENDED and pool.properties["AUTO_RESUME"]:
                 pools.send(job.pool, "resume")
             return job_states.PROVISIONING
-        occupied = [(other.node, self.spec(owner)) for owner, other in self.placed(job.pool)]
-        node = free_node(
-            self.spec(job), occupied, pools.family(pool), int(pool.properties["MAX_NODES"])
-        )
+        occupied = ((other.node, self._need(owner)) for owner, other in self.placed(job.pool))
+        nodes = Nodes(occupied, pools.family(pool))
+        node = nodes.place(self._need(job), clock.nodes)
         if node is None:
-            return job_states.UNSCHEDULABLE
+            may_grow = nodes.place(self._need(job), int(pool.properties["MAX_NODES"])) is not None
+            return job_states.PROVISIONING if may_grow else job_states.UNSCHEDULABLE
         instance.node = node
         return ""
 
@@ -545,6 +571,7 @@ class JobServices:
             self.logs.forget(job)
             self.jobs.pop(job.id, None)
             self._specs.pop(job.id, None)
+            self._needs.pop(job.id, None)
         shutil.rmtree(self.launcher.root / job.id, ignore_errors=True)
 
 
