@@ -15,6 +15,7 @@ MODULES = (
     "monad_dagster.local.catalog.ddl",
     "monad_dagster.local.catalog.principals",
     "monad_dagster.local.catalog.context",
+    "monad_dagster.local.catalog.session_variables",
     "monad_dagster.local.catalog.grants",
     "monad_dagster.local.catalog.show_grants",
     "monad_dagster.local.catalog.shows",

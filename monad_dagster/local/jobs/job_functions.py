@@ -50,7 +50,12 @@ def get_service_logs(session: "Session", parsed: Statement, args: Arguments) -> 
     instance, container = _container(job, str(args.get(1, "")), str(args.get(2, "")))
     num_lines = args.get(3, "NUM_LINES")
     if args.get(4, "PREVIOUS"):
-        return ""  # containers of job services are never restarted
+        # Containers of job services are never restarted, so there was none before [text I].
+        raise errors.StatementError(
+            LOGS_UNAVAILABLE, "22023",
+            f"Unable to get previous logs of container {container.name} of instance "
+            f"{instance.index}: it was not restarted.",
+        )  # fmt: skip
     if container.status == "PENDING":
         raise errors.StatementError(
             LOGS_UNAVAILABLE, "22023", f"{container.message}, Container Status: PENDING"
