@@ -71,6 +71,10 @@ def _by_text(text: str, kind: str, error: Exception) -> StatementError | None:
         return _conversion(match.group(2), match.group(1))
     if match := _CONVERSION.search(text):
         return _conversion(match.group(1), match.group(2))
+    if "Maximum line size" in text:
+        return StatementError(
+            100082, "22000", "Max LOB size (16777216) exceeded by a line of a staged file"
+        )
     if "Missing column" in text or "must appear in the GROUP BY" in text:
         return errors.compilation_error(
             979, "42601", f"[{_first_line(text)}] is not a valid group by expression"

@@ -169,7 +169,7 @@ class DockerContainer:
             return ContainerExit(137, time.time(), lost=True)
         if state.get("Running") or state.get("Restarting") or state.get("Paused"):
             return None
-        # A follower may miss what a container writes as it ends; the stored log has it all.
+        # Last lines were seen to be absent here and present in the stored log.
         log.follow(_log_body(client, self.id, follow=False))
         return ContainerExit(
             exit_code=int(state.get("ExitCode") or 0),
