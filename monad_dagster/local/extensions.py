@@ -19,6 +19,8 @@ MODULES = (
     "monad_dagster.local.catalog.grants",
     "monad_dagster.local.catalog.show_grants",
     "monad_dagster.local.catalog.shows",
+    "monad_dagster.local.catalog.show_containers",
+    "monad_dagster.local.catalog.show_parameters",
     "monad_dagster.local.stages.stage_statements",
     "monad_dagster.local.stages.directory_tables",
     "monad_dagster.local.stages.blobs",

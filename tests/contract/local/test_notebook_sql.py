@@ -208,3 +208,12 @@ def test_ddl_with_nothing_to_do_says_so(data, rows, sql, status):
 def test_mistakes_have_snowflakes_numbers(data, refused, sql, expected):
     """Numbers and SQL states of ordinary mistakes."""
     assert refused(data, sql)[:2] == expected
+
+
+def test_information_schema_is_a_schema(admin, database, rows):
+    """SHOW SCHEMAS, DESCRIBE DATABASE and SCHEMATA list it; nobody owns it."""
+    shown = {row[1]: row[5] for row in rows(admin, f"SHOW SCHEMAS IN DATABASE {database}")}
+    assert shown == {"INFORMATION_SCHEMA": "", "PUBLIC": "ACCOUNTADMIN"}
+    sql = "SELECT schema_name FROM information_schema.schemata ORDER BY 1"
+    assert [row[0] for row in rows(admin, sql)] == list(shown)
+    assert {row[1] for row in rows(admin, f"DESCRIBE DATABASE {database}")} == set(shown)

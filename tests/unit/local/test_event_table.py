@@ -195,6 +195,13 @@ def test_metric_level_none_keeps_metrics_out(world, groups):
     assert metrics(world) == {}
 
 
+def test_levels_of_a_job_service_are_its_schemas(world):
+    """SHOW PARAMETERS ... IN SERVICE shows what is inherited, and from where."""
+    world.run()
+    row = world.sql("show parameters like 'LOG_EVENT_LEVEL' in service db.s.job")[0]
+    assert (row["value"], row["level"], row["default"]) == ("INFO", "SCHEMA", "OFF")
+
+
 def test_an_unknown_metric_group_is_refused(world, groups):
     """A group that Snowflake does not document fails the statement."""
     groups("everything")
