@@ -24,6 +24,7 @@ MODULES = (
     "monad_dagster.local.stages.stage_statements",
     "monad_dagster.local.stages.directory_tables",
     "monad_dagster.local.stages.blobs",
+    "monad_dagster.local.stages.local_uploads",
     "monad_dagster.local.engine.file_formats",
     "monad_dagster.local.engine.loading",
     "monad_dagster.local.pools.compute_pools",

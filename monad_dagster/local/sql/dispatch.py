@@ -38,6 +38,7 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
         raise errors.StatementError(900, "42601", "SQL compilation error: Empty SQL statement.")
     if describing.must_not_run(statement):
         return describing.describe(statement), 0
+    session.account.extensions["local_uploads"].settle()
     variables.inline(session, statement)
     handler = handlers.find_statement(statement)
     if handler is not None:
