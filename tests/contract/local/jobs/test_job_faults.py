@@ -142,7 +142,7 @@ def test_backup_family_helps_against_capacity_error(account, faults):
     until(lambda: account.rows("describe compute pool backed", "ADMIN")[0]["state"] == "IDLE")
     (backed,) = account.rows("describe compute pool backed", "ADMIN")
     (alone,) = account.rows("describe compute pool alone", "ADMIN")
-    assert not backed["error_code"]
+    assert (backed["error_code"], backed["idle_nodes"]) == ("", 1)
     assert (alone["state"], alone["error_code"]) == ("STARTING", "392507")
 
 
@@ -199,7 +199,8 @@ for number in range(600):
 
 def test_full_disk_under_a_job_service(account, faults):
     """Writes to the stage volume fail with the system's error while the disk is full."""
-    name = account.execute(WRITER.replace("{name}", f"full{next(account.names)}"))
+    prefix = f"full{next(account.names)}"
+    name = account.execute(WRITER.replace("{name}", prefix))
     if "strict" not in (account.local.state_dir / "server.log").read_text():
         pytest.skip("stage volumes are plain directories here")
     until(lambda: account.status(name) == "RUNNING" and "written" in account.logs(name))
@@ -207,4 +208,12 @@ def test_full_disk_under_a_job_service(account, faults):
         until(lambda: "No space left on device" in account.logs(name))
     full = account.logs(name)
     until(lambda: "written" in account.logs(name)[len(full) :])
+    log = account.logs(name).splitlines()
     account.rows(f"drop service {name}")
+    failed = {line.split()[0] for line in log if "No space left" in line}
+    written = {line.split()[0] for line in log if "written" in line}
+    staged = account.rows(f"list @monad_stage/{prefix}-")
+    numbers = {row["name"].rpartition("-")[2] for row in staged if row["size"] == 10}
+    assert failed
+    assert not failed & numbers
+    assert written - {log[-1].split()[0]} <= numbers
