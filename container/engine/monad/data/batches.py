@@ -167,6 +167,13 @@ class RowReader:
             torch.from_numpy(np.where(keep, self.codes(k, flat), ABSENT).reshape(shape))
             for k in range(len(self.categories))
         ]
+        # Known here, so that a GPU need not be asked: positions with an event after them, and
+        # a bit for each field that every event has.
+        batch["followed"] = torch.from_numpy(_followed(valid))
+        batch["complete"] = sum(
+            int((codes.numpy() != ABSENT)[valid].all()) << k
+            for k, codes in enumerate(batch["codes"])
+        )
         numbers = [self._number(i, flat).reshape(shape) for i in self.numbers]
         stacked = np.stack(numbers, 2) if numbers else np.zeros((*shape, 0), np.float32)
         batch["numbers"] = torch.from_numpy(stacked.astype(np.float32))
@@ -220,6 +227,13 @@ class RowReader:
                 known.append(upto <= end)
         made = np.stack(counts, 1).astype(np.float32)
         return torch.from_numpy(made), torch.from_numpy(np.stack(known, 1))
+
+
+def _followed(valid: np.ndarray) -> np.ndarray:
+    """Return the flat positions of events that another one of their row follows."""
+    made = np.zeros_like(valid)
+    made[:, :-1] = valid[:, 1:]
+    return np.flatnonzero(made)
 
 
 def batches_by_length(

@@ -25,6 +25,7 @@ from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
 from monad.model.panel import Panel
 
 _PANEL_DROPOUT = 0.25
+_TIME_SCALE = 1.0
 
 
 @dataclasses.dataclass
@@ -81,8 +82,10 @@ class EventEncoder(nn.Module):
         self.weekday = nn.Embedding(7, width)
         self.hour = nn.Embedding(24, width)
         self.gap = mlp(2, width, width, 0.0)
-        for table in [*self.tables, self.source, self.weekday, self.hour]:
+        for table in self.tables:
             nn.init.normal_(table.weight, std=width**-0.5)
+        for table in (self.source, self.weekday, self.hour):
+            nn.init.normal_(table.weight, std=_TIME_SCALE * width**-0.5)
         self.norm = nn.LayerNorm(width)
         self.num_numbers = len(numbers)
         # gates: also time and source

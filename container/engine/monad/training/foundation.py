@@ -28,7 +28,9 @@ from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatch
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
+    AVERAGED,
     LAST_EVENTS,
+    REST,
     history_rate,
     network_size,
     settings,
@@ -310,6 +312,8 @@ def _train_network(
         deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
         timed_epochs=adapts and "epochs" not in params.given,
         seed=params.seed,
+        rate_end=REST if adapts and last_events else 0.02,
+        averaged=adapts and AVERAGED,
     )
     pretrain_logger.info(
         "Foundation model training started: %d parameters, %d main entities with %.1f events each,"

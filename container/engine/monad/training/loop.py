@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
+from monad.training.averaging import Averaging
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.threads import calibrate_threads
 
 Make = Callable[[int, int], Iterator[Any]]
 _WARM_UP = 0.03
-_FLOOR = 0.02
 _REPORT_SECONDS = 5.0
 _VALIDATE_SHARE = 0.05  # of the budget between two validations, at least
 _VALIDATE_RATIO = 15.0  # time between validations, as a multiple of what one takes
@@ -44,6 +44,8 @@ class Plan:
         deadline: `time.monotonic()` at which everything must be done, or None.
         most_steps: Steps after which more training would only fit the rows' noise.
         timed_epochs: Validate by the clock instead of after each pass over the data.
+        rate_end: Share of the peak rate that is left at the end.
+        averaged: Validate and keep a running average of the weights instead of the last ones.
     """
 
     epochs: int
@@ -55,6 +57,8 @@ class Plan:
     timed_epochs: bool = False
     most_steps: int | None = None
     seed: int = 0
+    rate_end: float = 0.02
+    averaged: bool = False
 
 
 class BatchStream(IterableDataset):
@@ -227,7 +231,7 @@ class BudgetModule(lightning.LightningModule):
         self._seed(self.global_step)
         done = self.progress()
         warm = min((self.global_step + 1) / max(_WARM_UP * self.expected_steps(), 10.0), 1.0)
-        factor = warm * max(_FLOOR, 1.0 - done)
+        factor = warm * max(0.0, 1.0 - done * (1.0 - self.plan.rate_end))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.plan.learning_rate * group["scale"] * factor
 
@@ -388,6 +392,8 @@ def run_trainer(
         save_weights_only=budget,
     )
     callbacks: list[Any] = [_Watch(), keeper, *params.callbacks]
+    if module.plan.averaged:
+        callbacks.insert(0, Averaging())
     if params.checkpoint_every_n_steps:
         callbacks.append(
             ModelCheckpoint(

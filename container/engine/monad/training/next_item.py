@@ -23,6 +23,7 @@ from monad.training.resume import Attempt
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
+    AVERAGED,
     LAST_EVENTS,
     history_rate,
     settings,
@@ -35,7 +36,7 @@ from monad.training.settings import (
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
-_RATE_SHARE = 0.67  # of the rate that pretraining begins with
+_RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with, REST
 _ASKED = 300
 _FEWEST = 20
 _SHARE = 0.98
@@ -115,6 +116,7 @@ def fit_next_item(
         deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
         timed_epochs=adapts and "epochs" not in params.given,
         seed=params.seed,
+        averaged=adapts and AVERAGED,
     )
     softmax = softmax_of(chosen.gpu, adapts)
     lightning_module = NextItemModule(

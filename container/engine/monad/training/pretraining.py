@@ -82,10 +82,12 @@ def next_item_loss(
     network: Network, states: torch.Tensor, batch: Batch, position: int, softmax: Softmax
 ) -> torch.Tensor:
     """Return the loss of a field's next value at every position that has one."""
-    follows = batch["valid"][:, 1:]
-    x = states[:, :-1][follows]
-    target = batch["codes"][position][:, 1:][follows]
-    return network.following.loss(position, x, network.events.vectors(position), target, softmax)
+    at = batch["followed"]
+    x = states.flatten(0, 1).index_select(0, at)
+    target = batch["codes"][position].flatten().index_select(0, at + 1)
+    table = network.events.vectors(position)
+    complete = bool(batch["complete"] >> position & 1)
+    return network.following.loss(position, x, table, target, softmax, complete)
 
 
 def last_event_ranks(
@@ -131,10 +133,10 @@ class NextItemModule(BudgetModule):
         if self.position >= 0:
             total = next_item_loss(self.network, states, batch, self.position, self.softmax)
         if self.side is not None:
-            rows, at = batch["valid"][:, 1:].nonzero(as_tuple=True)
-            if len(rows) > _SIDE_POSITIONS:
-                chosen = torch.randperm(len(rows), device=rows.device)[:_SIDE_POSITIONS]
-                rows, at = rows[chosen], at[chosen]
+            flat = batch["followed"]
+            if len(flat) > _SIDE_POSITIONS:
+                flat = flat[torch.randint(len(flat), (_SIDE_POSITIONS,), device=flat.device)]
+            rows, at = flat // states.shape[1], flat % states.shape[1]
             if len(rows):
                 x = states[rows, at]
                 total = total + self.side.side_loss(self.network, x, batch, rows, at + 1)
