@@ -32,6 +32,7 @@ from monad.training.settings import (
     LAST_EVENTS,
     REST,
     history_rate,
+    log_choices,
     network_size,
     settings,
     shape_of,
@@ -317,17 +318,15 @@ def _train_network(
     )
     pretrain_logger.info(
         "Foundation model training started: %d parameters, %d main entities with %.1f events each,"
-        " width %d, %d layers, %d events a row at most, dropout %g, output on scratch",
+        " output on scratch",
         sum(p.numel() for p in network.parameters()),
         len(train),
         shape.mean_length,
-        size.width,
-        size.layers,
-        size.max_events,
-        size.dropout,
     )
+    softmax = softmax_of(chosen.gpu, adapts)
+    log_choices(pretrain_logger, size, softmax, shape.items)
     _quiet(logging.getLogger("lightning"))
-    module = PretrainModule(network, heads, plan, softmax_of(chosen.gpu, adapts))
+    module = PretrainModule(network, heads, plan, softmax)
     module.last_events = last_events
     module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
     best = run_trainer(

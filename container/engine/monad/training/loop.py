@@ -267,6 +267,7 @@ class _Watch(Callback):
         self.last_report = time.monotonic()
         self.losses: list[torch.Tensor] = []
         self.rows = 0
+        self.events = 0
         self.step_seconds = 0.0
         self._begun = 0.0
         self.most_threads = torch.get_num_threads()
@@ -293,13 +294,15 @@ class _Watch(Callback):
         self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
         self.losses.append(outputs["loss"].detach())  # read at reports only: reading waits
         self.rows += len(batch["length"])
+        self.events += len(batch.get("followed", ()))
         plan = pl_module.plan
         if plan.deadline is not None:
-            expected = max(
-                pl_module.validation_seconds, self.step_seconds * pl_module.validation_steps
+            # An estimate counts only until a validation was timed.
+            expected = (
+                pl_module.validation_seconds or self.step_seconds * pl_module.validation_steps
             )
             reserve = (
-                1.2 * expected + 1.5 * self.step_seconds + 0.005 * (plan.deadline - plan.started)
+                1.1 * expected + 1.2 * self.step_seconds + 0.002 * (plan.deadline - plan.started)
             )
             if now + reserve >= plan.deadline:
                 trainer.should_stop = True
@@ -328,7 +331,7 @@ class _Watch(Callback):
             },
         )
         self._calibrate(module)
-        self.last_report, self.losses, self.rows = now, [], 0
+        self.last_report, self.losses, self.rows, self.events = now, [], 0, 0
 
     def _speed(self, module: Any, now: float) -> dict[str, float]:
         """Return throughput since the last report, and the GPU's memory where there is one."""
@@ -336,6 +339,7 @@ class _Watch(Callback):
         made = {
             "steps_per_second": len(self.losses) / seconds,
             "rows_per_second": self.rows / seconds,
+            "events_per_second": self.events / seconds,
         }
         if module.device.type == "cuda":
             made["gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30

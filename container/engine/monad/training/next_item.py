@@ -26,6 +26,7 @@ from monad.training.settings import (
     AVERAGED,
     LAST_EVENTS,
     history_rate,
+    log_choices,
     settings,
     shape_of,
     softmax_of,
@@ -119,6 +120,8 @@ def fit_next_item(
         averaged=adapts and AVERAGED,
     )
     softmax = softmax_of(chosen.gpu, adapts)
+    items = len(representation.categories()[module.item_position].values)
+    log_choices(run_logger, module.network.size, softmax, items)
     lightning_module = NextItemModule(
         module.network, plan, module.item_position, softmax, run_logger
     )

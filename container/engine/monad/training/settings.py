@@ -145,6 +145,22 @@ def softmax_of(gpu: bool, adapts: bool) -> Softmax:
     return Softmax(*(_SOFTMAX_GPU if gpu else _SOFTMAX_CPU))
 
 
+def log_choices(logger: logging.Logger, size: Size, softmax: Softmax, items: int) -> None:
+    """Say how next items are learned, and with which network."""
+    full = items <= softmax.full_items
+    loss = "full softmax over" if full else f"softmax over {softmax.negatives} negatives of"
+    logger.info(
+        "Next items: %s %d items; width %d, %d layers, %d heads, dropout %g, %d events a row at most",
+        loss,
+        items,
+        size.width,
+        size.layers,
+        size.heads,
+        size.dropout,
+        size.max_events,
+    )
+
+
 def settings(
     config: FoundationModelConfig,
     params: TrainingParams,
