@@ -4,21 +4,23 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+import torch
 
 from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import DataMode
 from monad.data.batches import RowReader
+from monad.data.device import DeviceColumns, windows
 from monad.data.ingest import build_store
 from monad.data.pairs import PairReader, feature_names
 from monad.data.popularity import best_columns
 from monad.data.representation import fit_representation
 from monad.tasks import RecommendationTask
 from monad.training import loop
-from monad.training.loop import Plan, TimedStream
 from monad.training.next_item import next_item_field
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
+from monad.training.streams import Plan, TimedStream
 from monad.ui.target_function import SPLIT_TIMESTAMP, sketch
 from tests.unit.engine.sample import shop_config, write_shop
 
@@ -137,3 +139,20 @@ def test_a_timed_stream_ends_by_the_clock_and_goes_on_where_it_was(monkeypatch):
     first, second = list(stream), list(stream)
     assert len(first) == len(second) == 11
     assert [*first, *second] == [(i // 8, i % 8) for i in range(22)]
+
+
+def test_windows_cut_on_the_device_are_those_that_the_reader_makes(reader):
+    """Columns on a device give the same batch as the reader, position by position."""
+    whole = histories(reader, np.arange(reader.store.num_entities), reader.store.last_time)
+    begin, end = whole.begin[:7], np.minimum(whole.end[:7], whole.begin[:7] + 9)
+    expected = reader.sequences(begin, end)
+    found = DeviceColumns(reader, torch.device("cpu")).sequences(windows(begin, end))
+    assert set(found) == {name for name in expected if not name.startswith("dense")}
+    assert found["complete"] == expected["complete"]
+    for name in ("length", "valid", "gaps", "followed"):
+        torch.testing.assert_close(found[name], expected[name])
+    for name in ("weekday", "hour", "source", "numbers"):
+        at = expected["valid"]
+        torch.testing.assert_close(found[name][at], expected[name][at], equal_nan=True)
+    for left, right in zip(found["codes"], expected["codes"], strict=True):
+        torch.testing.assert_close(left, right)

@@ -21,7 +21,7 @@ from monad.model.gates import (
     event_gated,
     numbers_gated,
 )
-from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
+from monad.model.layers import Block, Dropout, PiecewiseLinear, mlp, rotary
 from monad.model.panel import Panel
 
 _PANEL_DROPOUT = 0.25
@@ -115,12 +115,24 @@ class EventEncoder(nn.Module):
         return self.norm(x)
 
 
+def _through(
+    block: nn.Module, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+) -> torch.Tensor:
+    return block(x, cosines, sines)
+
+
+def compiled_through() -> Any:
+    """Return a layer's step compiled for any length and number of rows."""
+    return torch.compile(_through, dynamic=True)
+
+
 class Network(nn.Module):
     """Trunk, sketch, aggregates and attributes, fused into one summary per row."""
 
     def __init__(self, representation: Representation, size: Size) -> None:
         super().__init__()
         self.size = size
+        self.through: Any = None  # what takes a layer's step in training, such as a compiled one
         self.frozen = False  # scenarios of few entities read the trunk as it was pretrained
         width = size.width
         self.events = EventEncoder(representation, width)
@@ -128,7 +140,7 @@ class Network(nn.Module):
             Block(width, size.heads, size.dropout) for _ in range(size.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.input_dropout = nn.Dropout(size.dropout)
+        self.input_dropout = Dropout(size.dropout)
         categories = representation.categories()
         self.following = Following(categories, width)
         self.sketched = sketched_fields(categories, size.sketch_fields)
@@ -200,8 +212,9 @@ class Network(nn.Module):
         """Return the trunk's state after each event."""
         x = self.input_dropout(self.events(batch))
         cosines, sines = self._rotary(x)
+        through = self.through if self.training and self.through is not None else _through
         for block in self.blocks:
-            x = block(x, cosines, sines)
+            x = through(block, x, cosines, sines)
         return self.norm(x)
 
     def _rotary(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

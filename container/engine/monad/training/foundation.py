@@ -23,7 +23,7 @@ from monad.io.storage import resolve_output
 from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
-from monad.training.loop import Plan, loader, run_trainer, take_best
+from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
@@ -41,6 +41,7 @@ from monad.training.settings import (
     training_params,
     uses_gpu,
 )
+from monad.training.streams import Plan, loader
 
 FEATURES = "features"
 SUGGESTED = "suggested_config.yaml"
@@ -268,7 +269,8 @@ def _train(
         config, params, store, representation, attempt, begun
     )
     metrics = {name: float(value) for name, value in validated.items()}
-    metrics["training_seconds"] = time.monotonic() - begun
+    metrics["setup_seconds"] = module.setup_seconds
+    metrics["training_seconds"] = time.monotonic() - begun - module.setup_seconds
     metrics["steps"] = float(module.global_step)
     metrics["num_events"] = float(store.num_events)
     metrics["num_entities"] = float(store.num_entities)
@@ -328,6 +330,8 @@ def _train_network(
     _quiet(logging.getLogger("lightning"))
     module = PretrainModule(network, heads, plan, softmax)
     module.last_events = last_events
+    if chosen.gpu and adapts:
+        module.cut_on_device(reader, batches, checks)
     module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
     best = run_trainer(
         module,

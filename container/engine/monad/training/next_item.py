@@ -17,7 +17,7 @@ from monad.data.batches import Batch
 from monad.data.representation import Representation
 from monad.logs import run_logger
 from monad.model.heads import Head
-from monad.training.loop import Plan, loader, run_trainer, take_best
+from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler
@@ -33,6 +33,7 @@ from monad.training.settings import (
     training_end,
     uses_gpu,
 )
+from monad.training.streams import Plan, loader
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
@@ -125,6 +126,8 @@ def fit_next_item(
     lightning_module = NextItemModule(
         module.network, plan, module.item_position, softmax, run_logger
     )
+    if chosen.gpu and adapts:
+        lightning_module.cut_on_device(reader, batches, checks)
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:

@@ -19,8 +19,9 @@ from monad.logs import log_metrics, run_logger
 from monad.model.heads import Head, to_device
 from monad.model.network import Network
 from monad.tasks import Task
-from monad.training.loop import BudgetModule, Plan
+from monad.training.loop import BudgetModule
 from monad.training.rows import Rows
+from monad.training.streams import Plan
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5

@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 
 from monad.config.params import TrainingParams, training_params_from_mapping
 from monad.config.schema import FoundationModelConfig
@@ -14,6 +13,7 @@ from monad.data.representation import Representation
 from monad.data.store import Store
 from monad.model.following import Softmax
 from monad.model.network import Size
+from monad.training.ranks import gpu_present
 
 LAST_EVENTS = 1_500  # held-out last events that validate the next-item part
 AVERAGED = True
@@ -26,7 +26,7 @@ _DROPOUT = {False: {False: 0.2, True: 0.3}, True: {False: 0.4, True: 0.5}}
 _FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
 _SOFTMAX_GPU, _SOFTMAX_CPU = (50_000, 4_096), (5_000, 512)
 _BATCHES_GPU, _BATCHES_CPU = (4_096, 65_536, 60), (1_024, 8_192, 200)  # least, most, a pass
-_RATE, _RATE_SHORT, _RATE_GPU = 1.5e-3, 2.5e-3, 1e-3
+_RATE, _RATE_SHORT, _RATE_GPU = 3e-3, 2.5e-3, 1e-3
 
 
 @dataclasses.dataclass
@@ -47,7 +47,7 @@ def training_params(config: FoundationModelConfig) -> TrainingParams:
 
 def uses_gpu(params: Any) -> bool:
     """Tell whether a GPU is wanted and present."""
-    return params.accelerator in ("gpu", "auto", "cuda") and torch.cuda.is_available()
+    return params.accelerator in ("gpu", "auto", "cuda") and gpu_present()
 
 
 def training_end(config: FoundationModelConfig) -> int | None:
