@@ -23,7 +23,7 @@ from monad.io.storage import resolve_output
 from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
-from monad.training.loop import run_trainer, take_best
+from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
@@ -271,14 +271,14 @@ def _train(
     metrics = {name: float(value) for name, value in validated.items()}
     metrics["setup_seconds"] = module.setup_seconds
     metrics["training_seconds"] = time.monotonic() - begun - module.setup_seconds
-    metrics["steps"] = float(module.global_step)
+    metrics["steps"] = float(steps_of(module))
     metrics["num_events"] = float(store.num_events)
     metrics["num_entities"] = float(store.num_entities)
     write_checkpoint(attempt.scratch, config, representation, network, module.heads, None, None, {})
     log_metrics(
         pretrain_logger,
         f"Foundation model trained in {metrics['training_seconds']:.1f} seconds,"
-        f" {module.global_step} steps",
+        f" {steps_of(module)} steps",
         metrics,
     )
     return metrics

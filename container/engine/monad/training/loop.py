@@ -131,6 +131,7 @@ class BudgetModule(lightning.LightningModule):
     def validation_done(self) -> None:
         """Stop the validation clock."""
         self.validation_seconds = time.monotonic() - self._validation_started
+        self.log("trained_steps", float(self.global_step))
 
 
 class _Watch(Callback):
@@ -341,6 +342,7 @@ def run_trainer(
     try:
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
+        module.trainer = trainer  # which a module does not know where other processes trained it
         if isinstance(getattr(module, "network", None), Network):
             module.network.through = None
         if continued is not None:
@@ -399,6 +401,12 @@ def _set_up(module: BudgetModule, validation: DataLoader | None, trainer: Any) -
     module.plan.started += module.setup_seconds
     module.plan.deadline += module.setup_seconds
     module.lines.info("Set up %s in %.1f seconds, before the budget", device, module.setup_seconds)
+
+
+def steps_of(module: BudgetModule) -> int:
+    """Return the number of steps of a finished training, of whichever process."""
+    steps = module.global_step
+    return steps or int(module.trainer.callback_metrics.get("trained_steps", 0))
 
 
 def take_best(module: lightning.LightningModule, best: Path | None) -> None:

@@ -56,17 +56,21 @@ class BatchStream(IterableDataset):
     """Yields the batches of one epoch.
 
     *make* is called with the epoch's number and the number of its batches to leave out, which is
-    not zero only for the epoch in which an earlier attempt was interrupted.
+    not zero only for the epoch in which an earlier attempt was interrupted. Batches that are *shared*
+    are dealt out to the processes; validation is done by each of them, so that all know the result.
     """
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, shared: bool = False) -> None:
         self.make = make
+        self.shared = shared
         self.epoch = 0
         self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
         epoch, skip = self.epoch, self.skip
         self.epoch, self.skip = self.epoch + 1, 0
+        if not self.shared:
+            return self.make(epoch, skip)
         return dealt(self.make(epoch, skip * rank_and_size()[1]))
 
 
@@ -182,7 +186,7 @@ def loader(
     module: "Timed | None" = None,
 ) -> DataLoader:
     """Return a loader over batches that are made whole."""
-    stream: IterableDataset = BatchStream(make)
+    stream: IterableDataset = BatchStream(make, shared=plan is not None)
     if plan is not None and module is not None and plan.timed_epochs:
         stream = TimedStream(make, plan, module)
     if gpu_present() and plan is not None:
