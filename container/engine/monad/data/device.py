@@ -13,6 +13,7 @@ from monad.data.batches import Batch, RowReader
 from monad.data.fields import ABSENT
 
 _PIECE = 2_000_000
+_ROUND = 8  # lengths of windows are rounded up to, so that there are fewer different shapes
 _BYTES = {"weekday": torch.uint8, "hour": torch.uint8, "source": torch.uint8}
 
 
@@ -22,7 +23,7 @@ def windows(begin: np.ndarray, end: np.ndarray) -> Batch:
     return {
         "window_begin": torch.from_numpy(begin.astype(np.int64)),
         "window_size": torch.from_numpy(size.astype(np.int64)),
-        "longest": max(int(size.max(initial=0)), 1),
+        "longest": -(-max(int(size.max(initial=0)), 1) // _ROUND) * _ROUND,
         "num_followed": int(np.maximum(size - 1, 0).sum()),
     }
 

@@ -67,6 +67,19 @@ def _padded(rows: list[list[float]]) -> torch.Tensor:
     return torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows]).float()
 
 
+def _looked_up(table: nn.Embedding, codes: torch.Tensor) -> torch.Tensor:
+    """Return the rows of a small table.
+
+    On a GPU the gradient of many lookups of few rows is slow, that of a product is not.
+    """
+    if not codes.is_cuda:
+        return table(codes)
+    if table.num_embeddings == 1:
+        return table.weight.expand(*codes.shape, -1)
+    rows = torch.arange(table.num_embeddings, device=codes.device)
+    return (codes[..., None] == rows).to(table.weight.dtype) @ table.weight
+
+
 class EventEncoder(nn.Module):
     """Sum of field embeddings: categories, numbers, source, time gap and calendar."""
 
@@ -100,9 +113,10 @@ class EventEncoder(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
         gaps = batch["gaps"]
-        when = self.weekday(batch["weekday"]) + self.hour(batch["hour"])
+        when = _looked_up(self.weekday, batch["weekday"]) + _looked_up(self.hour, batch["hour"])
         when = when + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
-        x = event_gated(when, batch, -2) + event_gated(self.source(batch["source"]), batch, -1)
+        x = event_gated(when, batch, -2)
+        x = x + event_gated(_looked_up(self.source, batch["source"]), batch, -1)
         for position, table in enumerate(self.tables):
             x = x + event_gated(table(batch["codes"][position]), batch, position)
         if self.piecewise is not None:

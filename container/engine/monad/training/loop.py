@@ -29,7 +29,8 @@ from monad.training.threads import calibrate_threads
 
 _WARM_UP = 0.03
 _REPORT_SECONDS = 5.0
-_COMPILES = True  # layers on a GPU, within a budget
+_COMPILES = False  # layers on a GPU, within a budget
+_DECAY = 0.01
 _FIRST_STEPS = 3
 _MOST_RESERVED = 0.1  # share of a budget that an untimed validation may be thought to take
 # Forked processes share the data that lie in memory, and only the first goes on after training.
@@ -57,12 +58,12 @@ class BudgetModule(lightning.LightningModule):
         return [{"params": list(self.parameters()), "scale": 1.0}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build AdamW; embeddings, norms and biases do not decay."""
+        """Build AdamW; norms and biases do not decay."""
         groups = []
         for group in self.parameter_groups():
             matrices = [p for p in group["params"] if p.ndim > 1]
             others = [p for p in group["params"] if p.ndim <= 1]
-            for params, decay in ((matrices, 0.01), (others, 0.0)):
+            for params, decay in ((matrices, _DECAY), (others, 0.0)):
                 if params:
                     groups.append(
                         {
@@ -380,6 +381,9 @@ def _set_up(module: BudgetModule, validation: DataLoader | None, trainer: Any) -
     device = trainer.strategy.root_device
     if device.type != "cuda":
         return
+    # cuDNN's attention makes a plan for every new shape, a tenth of a second each: batches of
+    # histories hardly ever have the same one twice.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     begun = time.monotonic()
     half = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(str(trainer.precision))
     batch = next(iter(validation), None)

@@ -22,11 +22,11 @@ AVERAGED = True
 REST = 0.5
 _SHORT_LENGTH = 20.0
 # By device and by whether histories are short; see docs/experiments.md.
-_DROPOUT = {False: {False: 0.2, True: 0.3}, True: {False: 0.4, True: 0.5}}
+_DROPOUT = {False: {False: 0.2, True: 0.5}, True: {False: 0.4, True: 0.5}}
 _FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
 _SOFTMAX_GPU, _SOFTMAX_CPU = (50_000, 4_096), (5_000, 512)
 _BATCHES_GPU, _BATCHES_CPU = (4_096, 65_536, 60), (1_024, 8_192, 200)  # least, most, a pass
-_RATE, _RATE_SHORT, _RATE_GPU = 3e-3, 2.5e-3, 1e-3
+_RATE, _RATE_SHORT, _RATE_GPU = 4e-3, 2.5e-3, 1e-3
 
 
 @dataclasses.dataclass
