@@ -1,6 +1,9 @@
 """Histories, what is held out of them, and target functions that ask for the next item."""
 
+import time
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,6 @@ from monad.data.pairs import PairReader, feature_names
 from monad.data.popularity import best_columns
 from monad.data.representation import fit_representation
 from monad.tasks import RecommendationTask
-from monad.training import loop
 from monad.training.next_item import next_item_field
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
@@ -132,8 +134,8 @@ def test_best_columns_keeps_the_largest_of_each_row(width):
 def test_a_timed_stream_ends_by_the_clock_and_goes_on_where_it_was(monkeypatch):
     """What the trainer takes for an epoch is a share of the budget, not a pass over the data."""
     clock = iter(np.arange(0.0, 1000.0))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
-    module = type("Module", (), {"validation_seconds": 0.0})()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    module: Any = SimpleNamespace(validation_seconds=0.0)
     plan = Plan(1, 1, 1e-3, deadline=200.0, started=0.0, label="", timed_epochs=True)
     stream = TimedStream(lambda epoch, skip: iter([(epoch, i) for i in range(8)]), plan, module)
     first, second = list(stream), list(stream)

@@ -70,7 +70,8 @@ def item_names(values: Iterable[Any]) -> pa.Array:
 def _joined(cells: pa.Array, rows: int) -> list[str]:
     width = len(cells) // max(rows, 1)
     offsets = np.arange(rows + 1, dtype=np.int32) * width
-    return pc.binary_join(pa.ListArray.from_arrays(offsets, cells), "\t").to_pylist()
+    lists = pa.ListArray.from_arrays(offsets, cells)
+    return pc.call_function("binary_join", [lists, pa.scalar("\t")]).to_pylist()
 
 
 class PredictionFile:

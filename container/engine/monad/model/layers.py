@@ -9,6 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# cuDNN's attention makes a plan for every new shape, a tenth of a second each, and batches of
+# histories hardly ever have one shape twice. Other kernels of a GPU need none.
+torch.backends.cuda.enable_cudnn_sdp(False)
 _MASK_PIECE, _MASK_SEED = 4_000_000, 4_711  # values of the largest mask that is taken from the pool
 
 
@@ -32,7 +35,8 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        return _rotated(grad, *ctx.saved_tensors, -1.0), None, None
+        cosines, sines = ctx.saved_tensors
+        return _rotated(grad, cosines, sines, -1.0), None, None
 
 
 def _rotated(

@@ -95,8 +95,8 @@ class EventEncoder(nn.Module):
         self.weekday = nn.Embedding(7, width)
         self.hour = nn.Embedding(24, width)
         self.gap = mlp(2, width, width, 0.0)
-        for table in self.tables:
-            nn.init.normal_(table.weight, std=width**-0.5)
+        for position in range(len(self.tables)):
+            nn.init.normal_(self.vectors(position), std=width**-0.5)
         for table in (self.source, self.weekday, self.hour):
             nn.init.normal_(table.weight, std=_TIME_SCALE * width**-0.5)
         self.norm = nn.LayerNorm(width)

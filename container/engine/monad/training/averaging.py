@@ -45,7 +45,8 @@ class Averaging(Callback):
         """Move the average towards the weights."""
         share = 1.0 / (1.0 + _SPAN * trainer.global_step)
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, [p.detach() for p in pl_module.parameters()], share)
+            weights = [p.detach() for p in pl_module.parameters()]
+            torch._foreach_lerp_(self.average, weights, share)  # pyright: ignore
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Put the average in place of the weights."""
@@ -69,4 +70,5 @@ class Averaging(Callback):
 
 def _copy(values: list[torch.Tensor], module: Any) -> None:
     with torch.no_grad():
-        torch._foreach_copy_([p.detach() for p in module.parameters()], values)
+        weights = [p.detach() for p in module.parameters()]
+        torch._foreach_copy_(weights, values)  # pyright: ignore

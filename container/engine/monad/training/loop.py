@@ -8,7 +8,6 @@ early enough for the last validation. Without one the documented parameters hold
 import logging
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from torch.utils.data import DataLoader
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
-from monad.model.network import Network, compiled_through
+from monad.model.network import Network
 from monad.training.averaging import Averaging
+from monad.training.gpu import set_up
 from monad.training.ranks import agreed, gpu_present, rank_and_size
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.streams import BatchStream, Plan, Prefetched, TimedStream
@@ -29,7 +29,6 @@ from monad.training.threads import calibrate_threads
 
 _WARM_UP = 0.03
 _REPORT_SECONDS = 5.0
-_COMPILES = False  # layers on a GPU, within a budget
 _DECAY = 0.01
 _FIRST_STEPS = 3
 _MOST_RESERVED = 0.1  # share of a budget that an untimed validation may be thought to take
@@ -339,72 +338,18 @@ def run_trainer(
         **device_settings(params),
     )
     continued = _continued(train, attempt)
-    _set_up(module, validation, trainer)
+    set_up(module, validation, trainer)
     try:
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
         module.trainer = trainer  # which a module does not know where other processes trained it
-        if isinstance(getattr(module, "network", None), Network):
-            module.network.through = None
+        network = getattr(module, "network", None)
+        if isinstance(network, Network):
+            network.through = None
         if continued is not None:
             continued.unlink(missing_ok=True)
     found = Path(keeper.best_model_path) if keeper.best_model_path else None
     return found if found is not None and found.is_file() else None
-
-
-def _compile(module: BudgetModule, step: Callable[[], None]) -> None:
-    """Compile the trunk's layers, or go on without that where it does not work."""
-    network = getattr(module, "network", None)
-    if not _COMPILES or network is None:
-        return
-    network.train()
-    network.through = compiled_through()
-    try:
-        step()
-        step()
-    except Exception as error:  # a compiler may fail in any way; training does not need it
-        network.through = None
-        first = (str(error).splitlines() or [""])[0]
-        module.lines.warning(
-            "Layers are not compiled, training is slower: %s: %s", type(error).__name__, first
-        )
-
-
-def _set_up(module: BudgetModule, validation: DataLoader | None, trainer: Any) -> None:
-    """Do a step on the GPU without learning from it, before the budget's clock runs.
-
-    The first step makes a context, loads kernels and puts columns on the device: seconds that depend
-    on the machine and not on the data.
-    """
-    if module.plan.deadline is None or validation is None or trainer.world_size > 1:
-        return
-    device = trainer.strategy.root_device
-    if device.type != "cuda":
-        return
-    # cuDNN's attention makes a plan for every new shape, a tenth of a second each: batches of
-    # histories hardly ever have the same one twice.
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    begun = time.monotonic()
-    half = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(str(trainer.precision))
-    batch = next(iter(validation), None)
-    if batch is None:
-        return
-    module.to(device)
-
-    def step() -> None:
-        moved = module.transfer_batch_to_device(batch, device, 0)
-        with torch.autocast("cuda", dtype=half, enabled=half is not None):
-            loss = module.training_step(moved, 0)
-        loss.backward()
-        module.zero_grad()
-        torch.cuda.synchronize(device)
-
-    step()
-    _compile(module, step)
-    module.setup_seconds = time.monotonic() - begun
-    module.plan.started += module.setup_seconds
-    module.plan.deadline += module.setup_seconds
-    module.lines.info("Set up %s in %.1f seconds, before the budget", device, module.setup_seconds)
 
 
 def steps_of(module: BudgetModule) -> int:
