@@ -13,7 +13,7 @@ from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import ItemHead
-from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
+from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -27,6 +27,7 @@ from monad.training.rows import (
 )
 from monad.training.scenario import ScenarioBatches, ScenarioModule
 from monad.training.settings import settings, training_end, validation_range
+from monad.training.streams import Plan, loader
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
@@ -205,15 +206,15 @@ def _finished(
     found = trained.trainer.callback_metrics
     metrics = {k: float(v) for k, v in found.items() if k.startswith("val_")}
     metrics |= {
-        "training_seconds": time.monotonic() - begun,
-        "steps": float(trained.global_step),
+        "setup_seconds": trained.setup_seconds,
+        "training_seconds": time.monotonic() - begun - trained.setup_seconds,
+        "steps": float(steps_of(trained)),
         "num_entities": float(num_entities),
         **extra,
     }
     log_metrics(
         run_logger,
-        f"Scenario trained in {metrics['training_seconds']:.1f} seconds,"
-        f" {trained.global_step} steps",
+        f"Scenario trained in {metrics['training_seconds']:.1f} seconds, {steps_of(trained)} steps",
         metrics,
     )
     return metrics

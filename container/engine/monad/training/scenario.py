@@ -14,12 +14,14 @@ from monad.data.fields import FIRST
 from monad.data.pairs import PairReader
 from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
+from monad.io.predictions import item_names
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import Head, to_device
 from monad.model.network import Network
 from monad.tasks import Task
-from monad.training.loop import BudgetModule, Plan
+from monad.training.loop import BudgetModule
 from monad.training.rows import Rows
+from monad.training.streams import Plan
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
@@ -45,6 +47,7 @@ class ScenarioBatches:
         if self.pairs is not None:
             index = reader.categories[item_position]
             self.item_field = reader.representation.fields[index]
+            self.item_names = item_names(["", "", *self.item_field.values])
             self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
 
     def prepare(self, rows: Rows) -> None:
