@@ -12,6 +12,7 @@ from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
+from monad.model.head import Known
 from monad.model.heads import ItemHead
 from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
 from monad.training.next_item import fit_next_item, next_item_field
@@ -39,6 +40,7 @@ _FEW_ENTITIES = 50_000
 _HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
+_MOST_START_ROWS = 50_000  # that a head is started from
 _LABEL_SHARE = 0.2
 # Under a budget on a CPU most rows are read with their last few events only: sketch and aggregates
 # then see several times as many rows, which matters more to these tasks than long sequences do.
@@ -92,8 +94,6 @@ def fit_scenario(
         origin = next((t.origin for t in train.targets if t.origin), None)
         module.item_position = module.checkpoint.representation.item_field(origin)
     head = module.make_head()
-    if isinstance(train.targets, np.ndarray):
-        head.start_from(train.targets)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     budget = params.time_budget_seconds
@@ -114,6 +114,12 @@ def fit_scenario(
             time.monotonic() - begun,
         )
     batches.prepare(train)
+    if isinstance(train.targets, np.ndarray):
+        some = np.arange(min(len(train), _MOST_START_ROWS))  # rows come in random order
+        aggregates = batches.aggregates(train, some)
+        names = module.checkpoint.representation.aggregate_names
+        known = Known(aggregates, names, module.network.panel.foresee(aggregates))
+        head.start_from(train.targets[some], known)
     adapts = budget is not None and "epochs" not in params.given
     per_epoch = max(len(train) // chosen.rows, 1)
     plan = Plan(

@@ -55,6 +55,13 @@ class ScenarioBatches:
         found = [self.reader.aggregates.read(rows.entities[p], rows.stamps[p]) for p in parts]
         self._prepared[id(rows)] = np.concatenate(found)
 
+    def aggregates(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
+        """Return the aggregates of some of the rows, computed unless `prepare` has."""
+        known = self._prepared.get(id(rows))
+        if known is not None:
+            return known[chosen]
+        return self.reader.aggregates.read(rows.entities[chosen], rows.stamps[chosen])
+
     def epoch(
         self, rows: Rows, seed: tuple[int, int] | None, size: int, skip: int = 0
     ) -> Iterator[Batch]:
