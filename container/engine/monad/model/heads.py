@@ -42,6 +42,7 @@ class ScoreHead(MemberHead):
     ) -> None:
         super().__init__(outputs, width, dropout, outcomes)
         self.kind = kind
+        self.started = False  # from what the pretrained branch foresees
 
     def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:
         """Start at the share of each class, and at what the pretrained outlook says of it.
@@ -56,6 +57,7 @@ class ScoreHead(MemberHead):
                 fitted = [logistic(inputs, targets[:, k], prior[k]) for k in range(len(prior))]
                 prior = np.array([start for _, start in fitted])
                 weights = np.stack([found for found, _ in fitted])
+                self.started = True
                 with torch.no_grad():
                     self.foreseen.weight.copy_(torch.from_numpy(weights))
         self.start_at(prior)

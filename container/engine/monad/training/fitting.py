@@ -12,8 +12,8 @@ from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
-from monad.model.head import Known
-from monad.model.heads import ItemHead
+from monad.model.head import Head, Known
+from monad.model.heads import ItemHead, ScoreHead
 from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
+_TUNING_RATE = 3e-4  # for heads that start from what pretraining foresees
 _ITEM_RATE = 2e-3
 _ITEM_ROWS = 64  # each brings some hundred and fifty pairs
 # Below, item embeddings that learn from a scenario's labels remember its entities.
@@ -73,6 +74,8 @@ def fit_scenario(
         return _finished(trained, store.num_entities, begun, {})
     module.next_item = False
     rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+    if module.pretrained and module.task.kind in ("binary", "multilabel"):
+        rate = _TUNING_RATE
     chosen = settings(module.checkpoint.config, params, rate, run_logger)
     if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
         chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
@@ -130,14 +133,15 @@ def fit_scenario(
         label="Training",
         deadline=None if budget is None else begun + budget,
         timed_epochs=adapts,
-        most_steps=max(_PASSES * per_epoch, _FEWEST_STEPS) if adapts else None,
+        most_steps=_most_steps(head, module.pretrained, per_epoch) if adapts else None,
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
-    module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
+    few = store.num_entities < _FEW_ENTITIES
+    module.network.frozen = adapts and few and module.pretrained
     if module.network.frozen:
         run_logger.info("Few main entities: events and trunk stay as they were pretrained")
         if isinstance(head, ItemHead):
@@ -166,6 +170,17 @@ def fit_scenario(
     head.cpu()
     rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
     return _finished(lightning_module, store.num_entities, begun, rows)
+
+
+def _most_steps(head: Head, pretrained: bool, per_epoch: int) -> int:
+    """Return after how many steps more training would only fit the noise of its rows.
+
+    A head that starts from what pretraining foresees needs no fewest steps: with few labels it
+    begins better than they can make it.
+    """
+    if pretrained and isinstance(head, ScoreHead) and head.started:
+        return max(_PASSES * per_epoch, 1)
+    return max(_PASSES * per_epoch, _FEWEST_STEPS)
 
 
 def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:

@@ -62,6 +62,7 @@ class MonadModuleImpl:
         self.next_item = bool(checkpoint.extra.get("next_item", False))
         self.network = Network(checkpoint.representation, checkpoint.size)
         self.network.load_state_dict(checkpoint.network)
+        self.pretrained = True
         self.head: Head | None = None
         if checkpoint.task is not None and checkpoint.head:
             self.head = self.make_head()
@@ -116,6 +117,15 @@ class MonadModuleImpl:
             size.max_events,
             sketch_fields=size.sketch_fields,
         )
+
+    def start_over(self, seed: int = 0) -> None:
+        """Forget what pretraining learned: random weights, all of which the next `fit` may train.
+
+        It shows what pretraining brings; a scenario is not better for it.
+        """
+        torch.manual_seed(seed)
+        self.network = Network(self.checkpoint.representation, self.checkpoint.size)
+        self.pretrained = False
 
     def fit(self, training_params: TrainingParams | None = None, **overrides: Any) -> None:
         """Train on the training range and write the checkpoint to `checkpoint_dir`.

@@ -19,7 +19,7 @@ from monad.model.panel import Panel
 from monad.training.rows import active_entities, split_points
 
 SHARE = 0.25  # of a budget, at most
-_MOST_ROWS, _PASSES, _FEWEST_STEPS, _ROWS = 100_000, 2, 300, 256
+_MOST_ROWS, _PASSES, _FEWEST_STEPS, _ROWS = 100_000, 2, 100, 256
 _RATE, _DECAY, _WARM_UP, _FLOOR, _CLIP = 1e-3, 0.5, 0.03, 0.02, 1.0
 _ACTIVE_DAYS = 180  # rows of entities that were away for longer say little
 
@@ -37,7 +37,8 @@ def learn_outlook(
     budget = params.time_budget_seconds
     deadline = None if budget is None else begun + SHARE * budget
     panel.to("cuda" if gpu else "cpu")
-    steps = pretrain_panel(panel, reader, entities, end, params.seed, deadline)
+    most = None if params.limit_train_batches is None else _PASSES * params.limit_train_batches
+    steps = pretrain_panel(panel, reader, entities, end, params.seed, deadline, most)
     panel.cpu().requires_grad_(not steps)
 
 
@@ -48,6 +49,7 @@ def pretrain_panel(
     end: int,
     seed: int,
     deadline: float | None,
+    most_steps: int | None = None,
 ) -> int:
     """Train *panel* in place on rows of *entities*; returns the number of steps.
 
@@ -58,6 +60,7 @@ def pretrain_panel(
         end: Last second of the training range.
         seed: Decides which rows there are, and their order.
         deadline: `time.monotonic()` at which to stop, or None to make the whole passes.
+        most_steps: Most steps, whatever the rows would ask for.
     """
     begun = time.monotonic()
     random = np.random.default_rng(seed)
@@ -72,6 +75,7 @@ def pretrain_panel(
     with torch.no_grad():
         panel.outlook.bias.copy_(usual.expand_as(panel.outlook.bias))
     steps = max(_PASSES * len(who) // _ROWS, _FEWEST_STEPS)
+    steps = steps if most_steps is None else min(steps, most_steps)
     matrices = [p for p in panel.parameters() if p.ndim > 1]
     others = [p for p in panel.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]
