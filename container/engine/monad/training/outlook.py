@@ -21,6 +21,7 @@ from monad.training.rows import active_entities, split_points
 SHARE = 0.25  # of a budget, at most
 _MOST_ROWS, _PASSES, _FEWEST_STEPS, _ROWS = 100_000, 2, 100, 256
 _RATE, _DECAY, _WARM_UP, _FLOOR, _CLIP = 1e-3, 0.5, 0.03, 0.02, 1.0
+_READ_SHARE, _CHUNK = 0.35, 8_192
 _ACTIVE_DAYS = 180  # rows of entities that were away for longer say little
 
 
@@ -68,7 +69,9 @@ def pretrain_panel(
     if not len(who):
         return 0
     device = panel.mean.device
-    inputs = torch.from_numpy(reader.aggregates.read(who, when)).to(device)
+    read = _read(reader, who, when, begun, deadline)
+    who, when = who[: len(read)], when[: len(read)]
+    inputs = torch.from_numpy(read).to(device)
     found, known = outlook(reader.aggregates, who, when, end)
     wanted, mask = torch.from_numpy(found).to(device), torch.from_numpy(known).to(device)
     usual = (wanted * mask).sum(0) / mask.sum(0).clamp(min=1.0)
@@ -112,6 +115,19 @@ def pretrain_panel(
         {"outlook_rows": len(who), "outlook_steps": step, "outlook_loss": total / step},
     )
     return step
+
+
+def _read(
+    reader: RowReader, who: np.ndarray, when: np.ndarray, begun: float, deadline: float | None
+) -> np.ndarray:
+    """Return the aggregates of the first rows, as many as a third of the time allows."""
+    upto = None if deadline is None else begun + _READ_SHARE * (deadline - begun)
+    parts = []
+    for at in range(0, len(who), _CHUNK):
+        if parts and upto is not None and time.monotonic() > upto:
+            break
+        parts.append(reader.aggregates.read(who[at : at + _CHUNK], when[at : at + _CHUNK]))
+    return np.concatenate(parts)
 
 
 def _loss(
