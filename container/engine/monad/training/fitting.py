@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
-_TUNING_RATE = 3e-4  # for heads that start from what pretraining foresees
+_TUNING_RATE = 5e-4  # for heads that start from what pretraining foresees
 _ITEM_RATE = 2e-3
 _ITEM_ROWS = 64  # each brings some hundred and fifty pairs
 # Below, item embeddings that learn from a scenario's labels remember its entities.

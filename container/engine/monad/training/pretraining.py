@@ -19,7 +19,7 @@ from monad.data.batches import FUTURE_DAYS, Batch, RowReader, batches_by_length
 from monad.data.representation import Representation
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.following import Softmax
-from monad.model.heads import MemberHead
+from monad.model.head import MemberHead
 from monad.model.network import Network
 from monad.training.loop import BudgetModule, Plan
 from monad.training.sequences import SequenceBatches

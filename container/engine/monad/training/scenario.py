@@ -15,7 +15,8 @@ from monad.data.pairs import PairReader
 from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import Head, to_device
+from monad.model.head import Head
+from monad.model.heads import to_device
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.loop import BudgetModule, Plan
