@@ -19,6 +19,7 @@ from monad.tasks import RegressionTask
 _BINS = 48
 _LEVEL = re.compile(r"^(?P<table>.*):(?:sum_.*|count)_365$")
 _MOST_MONTHS = 365 / 30
+_MEDIAN = 0.55  # weight of the median in a centre, on a log scale
 _LEAST_ROWS, _LEAST_CORRELATION = 50, 0.3  # else amounts stay as they are
 
 
@@ -147,7 +148,7 @@ class AmountHead(MemberHead):
         if self.point == "median":
             return median.numpy()
         centre = (share * _squash(self.mean * level[..., None])).sum(-1)
-        return _unsquash(0.5 * (_squash(median) + centre)).numpy()
+        return _unsquash(_MEDIAN * _squash(median) + (1 - _MEDIAN) * centre).numpy()
 
     def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Return the mean of the distribution of one target: it follows the inputs smoothly."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
-from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
@@ -38,7 +38,6 @@ _ITEM_RATE = 2e-3
 _ITEM_ROWS = 64  # each brings some hundred and fifty pairs
 # Below, item embeddings that learn from a scenario's labels remember its entities.
 _FEW_ENTITIES = 50_000
-_HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
 _MOST_START_ROWS = 50_000  # that a head is started from
@@ -80,8 +79,6 @@ def fit_scenario(
     if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
         chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
     train, validation = _rows(module, params)
-    if module.task.kind == "regression" and params.time_budget_seconds is not None:
-        train = _recent(train, np.random.default_rng(params.seed))
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -197,14 +194,6 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     if monitor[1] == "max":
         return float(last) >= (1.0 - _LOWER) * float(best)
     return float(last) <= float(best) + _WORSE * abs(float(best))
-
-
-def _recent(rows: Rows, random: np.random.Generator) -> Rows:
-    """Leave out older rows at random, half of them for each half life."""
-    if not len(rows):
-        return rows
-    age = float(rows.stamps.max()) - rows.stamps
-    return rows.take(np.flatnonzero(random.random(len(rows)) < np.exp2(-age / _HALF_LIFE)))
 
 
 def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
