@@ -16,7 +16,7 @@ from monad.config.params import TrainingParams
 from monad.data.batches import Batch
 from monad.data.representation import Representation
 from monad.logs import run_logger
-from monad.model.heads import Head
+from monad.model.head import Head
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
