@@ -7,6 +7,7 @@ now. All from events with `time <= split`.
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Pairs:
     rows: np.ndarray
     items: np.ndarray
     features: np.ndarray
+    hints: np.ndarray | None = None  # what a network expects, where it was asked
 
 
 @dataclasses.dataclass
@@ -105,6 +107,23 @@ class PairReader:
             sample.append(np.concatenate([found.features[chosen].astype(np.float32), items], 1))
         return np.concatenate(sample), done
 
+    def prepared(self) -> Iterator[tuple[int, np.ndarray, Pairs]]:
+        """Yield the split points that are prepared, with their entities and pairs."""
+        for stamp, (who, _, found) in self._prepared.items():
+            yield stamp, who, found
+
+    def without_histories(self, entities: np.ndarray, stamps: np.ndarray) -> Batch | None:
+        """Return a batch of pairs alone where the network's part of them is known too."""
+        found = self._known(entities, int(stamps[0])) if len(entities) else None
+        if found is None or found.hints is None:
+            return None
+        batch: Batch = {
+            "length": torch.ones(len(entities), dtype=torch.int64),
+            "entities": torch.from_numpy(entities.astype(np.int64)),
+            "stamps": torch.from_numpy(stamps.astype(np.int64)),
+        }
+        return batch
+
     def extend(self, batch: Batch) -> Batch:
         """Add `item_features`, `pair_rows`, `pair_items` and `pair_features`; one stamp only."""
         entities, stamp = batch["entities"].numpy(), int(batch["stamps"][0])
@@ -112,6 +131,8 @@ class PairReader:
         batch["pair_rows"] = torch.from_numpy(found.rows)
         batch["pair_items"] = torch.from_numpy(found.items)
         batch["pair_features"] = torch.from_numpy(found.features.astype(np.float32))
+        if found.hints is not None:
+            batch["pair_hints"] = torch.from_numpy(found.hints.astype(np.float32))
         batch["item_features"] = torch.from_numpy(self.context(stamp).features)
         return batch
 
@@ -126,7 +147,8 @@ class PairReader:
         rows = np.repeat(np.arange(len(at)), size)
         first = np.concatenate([[0], np.cumsum(size)])[:-1]
         index = np.repeat(starts[at] - first, size) + np.arange(int(size.sum()))
-        return Pairs(rows, found.items[index], found.features[index])
+        hints = None if found.hints is None else found.hints[index]
+        return Pairs(rows, found.items[index], found.features[index], hints)
 
     def _own(self, entities: np.ndarray, stamp: int) -> _Own:
         table = self.table

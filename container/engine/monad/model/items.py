@@ -1,0 +1,234 @@
+"""Heads of recommendations: scores of items from pair features, or the network's own scores."""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from monad.data.batches import Batch
+from monad.data.fields import FIRST
+from monad.model.heads import Head
+from monad.model.network import Network
+from monad.model.panel import MemberOutputs, Panel
+
+# Where training begins: own items by how often they were taken, then what sells and goes with them.
+_MOST_BOUGHT = {"days": 1.0, "lines": 0.5, "day_share": 0.5, "sold_30": 0.3, "near_2": 0.3}
+_WIDTH, _DROPOUT, _MEMBERS = 64, 0.1, 4
+_ENOUGH = 12.0  # wanted candidates from which on a row counts in full
+_BOUND = 4.0
+_HINT = 0.3  # weight of the network's expectation before training
+_BELOW = 1.0  # by how much an item that is no candidate lies below an equal one that is
+_OUTSIDE = -1e4
+
+
+@dataclasses.dataclass
+class ItemField:
+    """The field that recommendations are about, and the features of pairs and items."""
+
+    position: int
+    size: int
+    names: list[str]
+    pair_features: int
+    item_features: int
+
+
+class ItemHead(Head):
+    """Score of every item: a ranker of candidate pairs, and a plain formula for the others.
+
+    Several members score the pairs, as in the aggregates' branch; their mean counts. A pair is
+    seen with its features, those of the item, how far each lies from the other candidates of the
+    row, and how much more than by chance the network expects the item next. Items that are no
+    candidates follow by popularity and by the network's expectation, so that any number of items can be
+    asked for.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, items: ItemField, network: Network) -> None:
+        super().__init__()
+        self.position = items.position
+        self.pair_features = items.pair_features
+        inputs = items.pair_features + items.item_features
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.popular = items.names.index("sold_30") - items.pair_features
+        compared = [i for i, name in enumerate(items.names) if not name.startswith("row_")]
+        self.compared = compared
+        width = inputs + 1 + len(compared) + 1
+        self.pair = Panel([0.0] * width, [1.0] * width, _WIDTH, _DROPOUT, _MEMBERS)
+        self.pair_score = MemberOutputs(_WIDTH, 1, _MEMBERS)
+        self.linear = nn.Linear(width, 1, bias=False)
+        self.next_known = items.position in network.following.predicted
+        with torch.no_grad():
+            self.pair_score.weight.mul_(0.1)
+            self.linear.weight.zero_()
+            for name, weight in _MOST_BOUGHT.items():
+                if name in items.names:
+                    self.linear.weight[0, items.names.index(name)] = weight
+            if self.next_known:
+                self.linear.weight[0, inputs] = _HINT
+
+    def start_from(self, targets: np.ndarray) -> None:
+        """Scale the features by a sample of training pairs (rows, pair and item features)."""
+        self.mean.copy_(torch.from_numpy(targets.mean(0)))
+        self.deviation.copy_(torch.from_numpy(targets.std(0)).clamp(min=1e-2))
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return a score for every item (B, N); in training every member's of the pairs (P, K)."""
+        rows, which = batch["pair_rows"], batch["pair_items"]
+        expected = self.expected(network, batch) if "pair_hints" not in batch else None
+        hints = batch["pair_hints"] if expected is None else expected[rows, which]
+        pairs = batch["pair_features"]
+        if batch.get("gates") is not None:
+            pairs = pairs * batch["gates"].pairs[:, None]
+        scores = self._scores(pairs, batch["item_features"], hints, rows, which, batch)
+        if self.training:
+            return scores
+        full = self._outside(expected, batch)
+        return full.index_put((rows, which), scores.mean(1).to(full.dtype))
+
+    def _scores(
+        self,
+        pairs: torch.Tensor,
+        items: torch.Tensor,
+        hints: torch.Tensor,
+        rows: torch.Tensor,
+        which: torch.Tensor,
+        batch: Batch,
+    ) -> torch.Tensor:
+        cut = self.pair_features
+        scaled_items = (items - self.mean[cut:]) / self.deviation[cut:]
+        scaled = (pairs - self.mean[:cut]) / self.deviation[:cut]
+        plain = torch.cat([scaled, scaled_items[which], hints[:, None].to(scaled.dtype)], -1)
+        plain = plain.clamp(-_BOUND, _BOUND)
+        compared = plain[:, [*self.compared, plain.shape[1] - 1]]
+        joined = torch.cat([plain, among(compared, rows, len(batch["length"]))], -1)
+        return self.pair_score(self.pair(joined)).squeeze(-1) + self.linear(joined)
+
+    def expected(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return how much more than by chance the network expects each item next (B, N).
+
+        The network stays as it was pretrained: item embeddings that learn from the labels of a
+        scenario remember its entities.
+        """
+        table = network.events.vectors(self.position)
+        size = len(batch["length"])
+        if not self.next_known:
+            return table.new_zeros(size, len(table))
+        with torch.set_grad_enabled(batch.get("gates") is not None):
+            states = network.last_states(batch)
+            scores = network.following.scores(self.position, states, table).float()
+            return torch.log_softmax(scores, -1) + math.log(len(table))
+
+    def _outside(self, expected: torch.Tensor | None, batch: Batch) -> torch.Tensor:
+        """Return the scores of items that are no candidates."""
+        items = batch["item_features"]
+        if expected is None:
+            return items.new_full((len(batch["length"]), len(items)), _OUTSIDE)
+        cut = self.pair_features + self.popular
+        sold = (items[:, self.popular] - self.mean[cut]) / self.deviation[cut]
+        made = _HINT * expected + _MOST_BOUGHT["sold_30"] * sold.clamp(-_BOUND, _BOUND)[None]
+        blocked = torch.zeros_like(made[0])
+        blocked[:FIRST] = -math.inf
+        return made - _BELOW + blocked
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of the order of each row's candidates.
+
+        What an entity takes that is no candidate does not count: most of it cannot be told, and
+        learning to try would cost the order of what can.
+        """
+        if not self.training:
+            output = output[batch["pair_rows"], batch["pair_items"]][:, None]
+        return candidate_loss(output, batch)
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
+        return output.numpy()
+
+
+def among(values: torch.Tensor, rows: torch.Tensor, size: int) -> torch.Tensor:
+    """Return how many deviations each value lies from the mean of its row's values."""
+    count = torch.bincount(rows, minlength=size).clamp(min=1).to(values.dtype)[:, None]
+    mean = values.new_zeros(size, values.shape[1]).index_add(0, rows, values) / count
+    rest = values - mean[rows]
+    square = values.new_zeros(mean.shape).index_add(0, rows, rest * rest) / count
+    return (rest / square.clamp(min=1e-3).sqrt()[rows]).clamp(-_BOUND, _BOUND)
+
+
+class NextItemHead(Head):
+    """Score of every item as the next one: the network's own, for targets that are just that.
+
+    It has no weights beside the network's, which learns at every event instead of once a row.
+    """
+
+    def __init__(self, item_position: int) -> None:
+        super().__init__()
+        self.item_position = item_position
+        self.register_buffer("first", torch.tensor(FIRST))
+
+    def output(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return a score for every item (B, N)."""
+        table = network.events.vectors(self.item_position)
+        states = network.last_states(batch)
+        scores = network.following.scores(self.item_position, states, table)
+        blocked = torch.zeros_like(scores[0])
+        blocked[:FIRST] = -math.inf
+        return scores + blocked
+
+    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the mean loss against the batch's targets."""
+        return items_loss(output, batch)
+
+    def decode(self, output: torch.Tensor) -> np.ndarray:
+        """Return predictions."""
+        return output.numpy()
+
+
+def candidate_loss(members: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the softmax loss over each row's candidates, for members' scores (P, K)."""
+    rows, items = batch["pair_rows"], len(batch["item_features"])
+    keys = rows * items + batch["pair_items"]
+    size = len(batch["length"])
+
+    def places(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = batch[f"{kind}_rows"] * items + batch[f"{kind}_items"]
+        at = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
+        return at, keys[at] == wanted
+
+    weights = members.new_zeros(len(keys))
+    if not len(keys):
+        return members.sum() * 0.0
+    at, found = places("target")
+    weights[at[found]] = batch["target_weights"][found].to(weights.dtype)
+    at, found = places("masked")
+    scores = members.float()
+    if found.any():
+        scores = scores.index_fill(0, at[found], -1e4)
+    index = rows[:, None].expand_as(scores)
+    top = scores.new_full((size, scores.shape[1]), -1e4)
+    top = top.scatter_reduce(0, index, scores.detach(), "amax")
+    shifted = scores - top[rows]
+    norm = scores.new_zeros(top.shape).index_add(0, rows, shifted.exp())
+    log_share = shifted - norm.clamp(min=1e-30).log()[rows]
+    total = weights.new_zeros(size).index_add(0, rows, weights)
+    wins = weights.new_zeros(size).index_add(0, rows, (weights > 0).to(weights.dtype))
+    importance = (wins.clamp(max=_ENOUGH) / _ENOUGH).sqrt()
+    share = weights / total[rows].clamp(min=1e-9) * importance[rows]
+    return -(log_share.mean(1) * share).sum() / importance.sum().clamp(min=1e-9)
+
+
+def items_loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return the softmax loss of weighted target items; masked items do not count as wrong."""
+    rows, items, weights = batch["target_rows"], batch["target_items"], batch["target_weights"]
+    if len(batch["masked_rows"]):
+        output = output.index_put(
+            (batch["masked_rows"], batch["masked_items"]), output.new_tensor(-math.inf)
+        )
+    log_share = functional.log_softmax(output, -1)[rows, items]
+    total = torch.zeros(len(output), device=output.device).index_add(0, rows, weights)
+    return -(log_share * weights / total[rows]).sum() / max(len(output), 1)

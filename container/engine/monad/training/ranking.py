@@ -1,0 +1,211 @@
+"""Fit a recommendation: pair features and the network's expectations once, then a small ranker.
+
+The network stays as it was pretrained and is read once a row, so that a budget goes into many
+passes of the ranker instead of into the same histories again.
+"""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from monad.config.params import TrainingParams
+from monad.logs import run_logger
+from monad.model.heads import to_device
+from monad.model.items import ItemHead
+from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
+from monad.training.resume import Attempt
+from monad.training.rows import Rows
+from monad.training.scenario import (
+    ScenarioBatches,
+    ScenarioModule,
+    collected_metrics,
+    infer,
+)
+from monad.training.settings import Settings
+
+if TYPE_CHECKING:
+    from monad.training.module import MonadModuleImpl
+
+_ROWS = 64  # of a batch: each brings some hundred and fifty pairs
+_PASSES, _FEWEST_STEPS = 3, 300
+MOST_POINTS, _STEP_WEEKS = 14, 2
+_SECONDS_A_POINT = 6.0  # of budget for one split point's pair features
+_PAIRS_SHARE, _PREPARE_SHARE = 0.4, 0.55  # of a budget, for features and for expectations too
+_LOWER = 0.05  # share by which the last ranking metric may lie below the best
+_EXPECTED_ROWS = 256
+
+
+@dataclasses.dataclass
+class Budget:
+    """When a training began and how long it may take."""
+
+    begun: float
+    seconds: float | None
+
+    def deadline(self, share: float = 1.0) -> float | None:
+        """Return the moment at which a share of the budget has passed."""
+        return None if self.seconds is None else self.begun + share * self.seconds
+
+
+def fewer_points(points: np.ndarray, budget: float | None) -> np.ndarray:
+    """Return the split points of a recommendation: each costs seconds, so few and late ones."""
+    most = MOST_POINTS
+    if budget is not None:
+        most = int(np.clip(budget / _SECONDS_A_POINT, 2, MOST_POINTS))
+    return points[: _STEP_WEEKS * most : _STEP_WEEKS]
+
+
+def fit_ranking(
+    module: "MonadModuleImpl",
+    params: TrainingParams,
+    chosen: Settings,
+    rows: tuple[Rows, Rows],
+    monitor: tuple[str, str],
+    scratch: Path,
+    begun: float,
+    attempt: Attempt | None,
+) -> tuple[BudgetModule, dict[str, float]]:
+    """Train the head of a recommendation on (training, validation) *rows*."""
+    budget = Budget(begun, params.time_budget_seconds)
+    origin = next((t.origin for t in rows[0].targets if t.origin), None)
+    module.item_position = module.checkpoint.representation.item_field(origin)
+    head = module.make_head()
+    assert isinstance(head, ItemHead)
+    module.head = head
+    batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
+    device = "cuda" if chosen.gpu else "cpu"
+    train, validation = _prepared(module, head, batches, rows, budget, device)
+    adapts = budget.seconds is not None and "epochs" not in params.given
+    if budget.seconds is not None:
+        chosen.rows = params.batch_size or min(chosen.rows, _ROWS)
+    per_epoch = max(len(train) // chosen.rows, 1)
+    plan = Plan(
+        epochs=chosen.epochs,
+        steps_per_epoch=per_epoch,
+        learning_rate=chosen.learning_rate,
+        started=begun,
+        label="Training",
+        deadline=budget.deadline(),
+        timed_epochs=adapts,
+        most_steps=max(_PASSES * per_epoch, _FEWEST_STEPS) if adapts else None,
+        seed=params.seed,
+    )
+    trained = ScenarioModule(module.network, head, module.task, plan, None)
+    trained.extra = list(params.metrics)
+    if adapts and params.metric_to_monitor is None:
+        monitor = ("val_MAP@12_0", "max")
+    start = _validated(module, head, batches, validation, device)
+    first = {name: value.clone() for name, value in head.state_dict().items()}
+    best = run_trainer(
+        trained,
+        loader(
+            lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip),
+            plan,
+            trained,
+        ),
+        loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
+        params,
+        scratch / "lightning_checkpoints",
+        monitor,
+        attempt,
+    )
+    last = _validated(module, head, batches, validation, device)
+    if not adapts or last < (1.0 - _LOWER) * _best_score(trained):
+        take_best(trained, best)
+        last = _validated(module, head, batches, validation, device)
+    if adapts and last < start:
+        run_logger.warning(
+            "Training ranks the validation rows worse (MAP@12 %.4f) than the start, which is by how"
+            " often items were taken (%.4f): the start is kept",
+            last,
+            start,
+        )
+        head.load_state_dict(first)
+    module.network.cpu()
+    head.cpu()
+    return trained, {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
+
+
+def _best_score(trained: BudgetModule) -> float:
+    found = getattr(trained.trainer.checkpoint_callback, "best_model_score", None)
+    return -math.inf if found is None else float(found)
+
+
+def _validated(
+    module: "MonadModuleImpl", head: ItemHead, batches: ScenarioBatches, rows: Rows, device: str
+) -> float:
+    """Return the ranking metric on validation rows; 0 without any."""
+    if not len(rows):
+        return 0.0
+    found = [
+        (torch.topk(output, min(12, output.shape[1])).indices.numpy(), batch)
+        for output, batch in infer(module.network, head, batches.epoch(rows, None, 512), device)
+    ]
+    outputs = [
+        (top, {k: batch[k].cpu() for k in ("target_rows", "target_items")}) for top, batch in found
+    ]
+    return collected_metrics(module.task, outputs)["MAP@12_0"]
+
+
+def _prepared(
+    module: "MonadModuleImpl",
+    head: ItemHead,
+    batches: ScenarioBatches,
+    rows: tuple[Rows, Rows],
+    budget: Budget,
+    device: str,
+) -> tuple[Rows, Rows]:
+    """Make the pairs of rows and what the network expects of them; returns the rows made."""
+    pairs = batches.pairs
+    assert pairs is not None
+    entities, stamps = (
+        np.concatenate([getattr(r, n) for r in rows]) for n in ("entities", "stamps")
+    )
+    sample, done = pairs.prepare(entities, stamps, budget.deadline(_PAIRS_SHARE))
+    head.start_from(sample)
+    made = time.monotonic()
+    done &= np.isin(stamps, _expect(module, head, batches, budget, device))
+    train = rows[0].take(np.flatnonzero(done[: len(rows[0])]))
+    validation = rows[1].take(np.flatnonzero(done[len(rows[0]) :]))
+    run_logger.info(
+        "Pair features of %d rows (%d split points) made %.1f seconds after the start, the"
+        " network's expectations in %.1f more",
+        len(train),
+        len(np.unique(train.stamps)),
+        made - budget.begun,
+        time.monotonic() - made,
+    )
+    return train, validation
+
+
+@torch.no_grad()
+def _expect(
+    module: "MonadModuleImpl",
+    head: ItemHead,
+    batches: ScenarioBatches,
+    budget: Budget,
+    device: str,
+) -> list[int]:
+    """Keep beside prepared pairs how much the network expects each; returns the split points."""
+    pairs, deadline = batches.pairs, budget.deadline(_PREPARE_SHARE)
+    assert pairs is not None
+    network, finished = module.network.eval().to(device), []
+    for stamp, who, found in pairs.prepared():
+        if finished and deadline is not None and time.monotonic() > deadline:
+            break
+        hints = np.zeros(len(found.rows), dtype=np.float16)
+        for at in range(0, len(who) if head.next_known else 0, _EXPECTED_ROWS):
+            part = who[at : at + _EXPECTED_ROWS]
+            stamps = np.full(len(part), stamp)
+            batch = to_device(batches.reader.read(part, stamps, batches.most_events), device)
+            expected = head.expected(network, batch).cpu().numpy()
+            low, end = np.searchsorted(found.rows, [at, at + len(part)])
+            hints[low:end] = expected[found.rows[low:end] - at, found.items[low:end]]
+        found.hints = hints
+        finished.append(stamp)
+    return finished
