@@ -22,6 +22,14 @@ _BOUND = 4.0
 _HINT = 0.3  # weight of the network's expectation before training
 _BELOW = 1.0  # by how much an item that is no candidate lies below an equal one that is
 _OUTSIDE = -1e4
+_MEAN_PLACE, _PLACE_DEVIATION = 3.5, 1.25  # of the logarithm of a place among candidates
+# What is also seen as a place among the row's candidates, and not only by its size.
+_COMPARED = (
+    *("days", "last", "overdue", "day_share", "days_90", "decayed_15", "decayed_60"),
+    *("visits_1.5", "visits_4", "since_first", "near_0", "near_1", "near_2", "near_3"),
+    *("lately", "next", "alike", "forecast", "sold_7", "sold_30", "again_30", "adopted_30"),
+    *("sales_7", "sales_21"),
+)
 
 
 @dataclasses.dataclass
@@ -39,8 +47,8 @@ class ItemHead(Head):
     """Score of every item: a ranker of candidate pairs, and a plain formula for the others.
 
     Several members score the pairs, as in the aggregates' branch; their mean counts. A pair is
-    seen with its features, those of the item, how far each lies from the other candidates of the
-    row, and how much more than by chance the network expects the item next. Items that are no
+    seen with its features, those of the item, the places that the main ones have among the row's
+    candidates, and how much more than by chance the network expects the item next. Items that are no
     candidates follow by popularity and by the network's expectation, so that any number of items can be
     asked for.
     """
@@ -56,9 +64,8 @@ class ItemHead(Head):
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("deviation", torch.ones(inputs))
         self.popular = items.names.index("sold_30") - items.pair_features
-        compared = [i for i, name in enumerate(items.names) if not name.startswith("row_")]
-        self.compared = compared
-        width = inputs + 1 + len(compared) + 1
+        self.compared = [items.names.index(name) for name in _COMPARED]
+        width = inputs + 1 + len(self.compared) + 1
         self.pair = Panel([0.0] * width, [1.0] * width, _WIDTH, _DROPOUT, _MEMBERS)
         self.pair_score = MemberOutputs(_WIDTH, 1, _MEMBERS)
         self.linear = nn.Linear(width, 1, bias=False)
@@ -106,7 +113,9 @@ class ItemHead(Head):
         plain = torch.cat([scaled, scaled_items[which], hints[:, None].to(scaled.dtype)], -1)
         plain = plain.clamp(-_BOUND, _BOUND)
         compared = plain[:, [*self.compared, plain.shape[1] - 1]]
-        joined = torch.cat([plain, among(compared, rows, len(batch["length"]))], -1)
+        with torch.no_grad():
+            places = order_among(compared, rows, len(batch["length"]))
+        joined = torch.cat([plain, places], -1)
         return self.pair_score(self.pair(joined)).squeeze(-1) + self.linear(joined)
 
     def expected(self, network: Network, batch: Batch) -> torch.Tensor:
@@ -151,13 +160,19 @@ class ItemHead(Head):
         return output.numpy()
 
 
-def among(values: torch.Tensor, rows: torch.Tensor, size: int) -> torch.Tensor:
-    """Return how many deviations each value lies from the mean of its row's values."""
-    count = torch.bincount(rows, minlength=size).clamp(min=1).to(values.dtype)[:, None]
-    mean = values.new_zeros(size, values.shape[1]).index_add(0, rows, values) / count
-    rest = values - mean[rows]
-    square = values.new_zeros(mean.shape).index_add(0, rows, rest * rest) / count
-    return (rest / square.clamp(min=1e-3).sqrt()[rows]).clamp(-_BOUND, _BOUND)
+def order_among(values: torch.Tensor, rows: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the logarithm of how many values of the same row are larger, about standardized.
+
+    Rows do not decrease. Equal values have equal places.
+    """
+    counts = torch.bincount(rows, minlength=size)
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    longest = int(counts.max()) if len(counts) else 0
+    padded = values.new_full((size, longest, values.shape[1]), math.inf)
+    padded = padded.index_put((rows, place), -values).transpose(1, 2).contiguous()
+    larger = torch.searchsorted(padded.sort(-1).values, padded)
+    found = larger.transpose(1, 2)[rows, place]
+    return (torch.log1p(found.to(values.dtype)) - _MEAN_PLACE) / _PLACE_DEVIATION
 
 
 class NextItemHead(Head):

@@ -5,7 +5,6 @@ passes of the ranker instead of into the same histories again.
 """
 
 import dataclasses
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +35,8 @@ _PASSES, _FEWEST_STEPS = 3, 300
 MOST_POINTS, _STEP_WEEKS = 14, 2
 _SECONDS_A_POINT = 6.0  # of budget for one split point's pair features
 _PAIRS_SHARE, _PREPARE_SHARE = 0.4, 0.55  # of a budget, for features and for expectations too
-_LOWER = 0.05  # share by which the last ranking metric may lie below the best
 _EXPECTED_ROWS = 256
+_MOST_ROWS = 40_000  # about 20 kB of pair features each
 
 
 @dataclasses.dataclass
@@ -88,7 +87,7 @@ def fit_ranking(
         epochs=chosen.epochs,
         steps_per_epoch=per_epoch,
         learning_rate=chosen.learning_rate,
-        started=begun,
+        started=begun if attempt is not None and attempt.used else time.monotonic(),
         label="Training",
         deadline=budget.deadline(),
         timed_epochs=adapts,
@@ -114,10 +113,10 @@ def fit_ranking(
         monitor,
         attempt,
     )
-    last = _validated(module, head, batches, validation, device)
-    if not adapts or last < (1.0 - _LOWER) * _best_score(trained):
+    asked = params.metric_to_monitor is not None or params.early_stopping is not None
+    if asked or not adapts:  # else the last: few validation rows make their best moment luck
         take_best(trained, best)
-        last = _validated(module, head, batches, validation, device)
+    last = _validated(module, head, batches, validation, device)
     if adapts and last < start:
         run_logger.warning(
             "Training ranks the validation rows worse (MAP@12 %.4f) than the start, which is by how"
@@ -129,11 +128,6 @@ def fit_ranking(
     module.network.cpu()
     head.cpu()
     return trained, {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
-
-
-def _best_score(trained: BudgetModule) -> float:
-    found = getattr(trained.trainer.checkpoint_callback, "best_model_score", None)
-    return -math.inf if found is None else float(found)
 
 
 def _validated(
@@ -163,6 +157,7 @@ def _prepared(
     """Make the pairs of rows and what the network expects of them; returns the rows made."""
     pairs = batches.pairs
     assert pairs is not None
+    rows = (_some(rows[0]), rows[1])
     entities, stamps = (
         np.concatenate([getattr(r, n) for r in rows]) for n in ("entities", "stamps")
     )
@@ -181,6 +176,14 @@ def _prepared(
         time.monotonic() - made,
     )
     return train, validation
+
+
+def _some(rows: Rows) -> Rows:
+    """Return at most as many rows as pair features fit into memory for."""
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    chosen = np.random.default_rng(0).permutation(len(rows))[:_MOST_ROWS]
+    return rows.take(np.sort(chosen))
 
 
 @torch.no_grad()
