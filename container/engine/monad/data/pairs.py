@@ -17,6 +17,7 @@ from monad.config.time_range import DAY_SECONDS
 from monad.data.affinity import Takes, matched, neighbours, recent, scaled, top_columns
 from monad.data.aggregates import squash
 from monad.data.batches import Batch, RowReader
+from monad.data.own import DAY_STRIDE, NEVER, VISIT_LIVES, Own, in_visits, row_features
 from monad.data.popularity import ItemContext, ItemHistory, item_names
 
 ITEM_NUMBERS = 3
@@ -24,9 +25,7 @@ _OWN_ITEMS, _POPULAR, _NEAR, _FORECAST = 200, 50, 40, 40
 _MOST_EVENTS = 1_000  # of one entity
 _CACHED_POINTS = 16
 _HALF_LIVES = (7.0, 15.0, 30.0, 60.0, 120.0)
-_VISIT_LIVES = (1.5, 4.0)
 _RECENT_DAYS = (30, 90, 180)
-_NEVER = 3650.0
 _DENSE_VALUES = 8_000_000  # up to so many, a whole matrix costs less than sorting a sparse one
 _PREPARED_ROWS = 1_024  # at once
 _PROFILES = (
@@ -41,7 +40,6 @@ _PROFILES = (
     "alike",
 )
 _CANDIDATE_PROFILES = ("near_0", "near_1", "next", "alike")
-_DAYS = 1 << 14  # days fit below this stride
 
 
 @dataclasses.dataclass
@@ -52,23 +50,6 @@ class Pairs:
     items: np.ndarray
     features: np.ndarray
     hints: np.ndarray | None = None  # what a network expects, where it was asked
-
-
-@dataclasses.dataclass
-class _Own:
-    """What rows took: parallel arrays over their events, and distinct days counted back."""
-
-    size: int
-    entities: np.ndarray
-    rows: np.ndarray
-    items: np.ndarray
-    age: np.ndarray
-    day: np.ndarray
-    numbers: list[np.ndarray]
-    back: np.ndarray  # active days of the row after the event's own
-    days: np.ndarray  # active days of each row
-    profiles: dict[str, Any] = dataclasses.field(default_factory=dict)
-    forecast: np.ndarray | None = None  # (rows, items of the forecast)
 
 
 class PairReader:
@@ -174,7 +155,7 @@ class PairReader:
         hints = None if found.hints is None else found.hints[index]
         return Pairs(rows, found.items[index], found.features[index], hints)
 
-    def _own(self, entities: np.ndarray, stamp: int) -> _Own:
+    def _own(self, entities: np.ndarray, stamp: int) -> Own:
         table = self.table
         end = table.position(entities, np.full(len(entities), stamp))
         size = np.minimum(end - table.offsets[entities], _MOST_EVENTS)
@@ -185,11 +166,11 @@ class PairReader:
         rows, flat = rows[keep], flat[keep]
         times = np.asarray(table.times)[flat].astype(np.int64)
         day = (times - table.first_time) // DAY_SECONDS
-        keys = np.unique(rows * _DAYS + day)
-        days = np.bincount(keys // _DAYS, minlength=len(size))
+        keys = np.unique(rows * DAY_STRIDE + day)
+        days = np.bincount(keys // DAY_STRIDE, minlength=len(size))
         last = np.cumsum(days) - 1
-        back = last[rows] - np.searchsorted(keys, rows * _DAYS + day)
-        return _Own(
+        back = last[rows] - np.searchsorted(keys, rows * DAY_STRIDE + day)
+        return Own(
             len(size),
             entities,
             rows,
@@ -211,7 +192,7 @@ class PairReader:
         stacked = np.stack([np.asarray(v, np.float16) for v in features.values()], 1)
         return Pairs(rows + first_row, items, stacked)
 
-    def _profiles(self, own: _Own, context: ItemContext) -> dict[str, Any]:
+    def _profiles(self, own: Own, context: ItemContext) -> dict[str, Any]:
         """Return how well every item goes with what rows took, as sparse matrices."""
         from scipy import sparse
 
@@ -240,7 +221,7 @@ class PairReader:
         whole_rows = own.size * self.num_items <= _DENSE_VALUES
         return {n: m.toarray() if whole_rows else m.tocsr() for n, m in made.items()}
 
-    def _forecast(self, own: _Own, context: ItemContext) -> np.ndarray | None:
+    def _forecast(self, own: Own, context: ItemContext) -> np.ndarray | None:
         """Return the linear forecast of the rows' next items (rows, items of the forecast)."""
         found = context.affinity.forecast
         if found is None:
@@ -249,7 +230,7 @@ class PairReader:
         inputs = scaled(recent(takes)[:, found.items])
         return np.asarray(inputs @ found.weights)
 
-    def _candidates(self, own: _Own, context: ItemContext) -> list[np.ndarray]:
+    def _candidates(self, own: Own, context: ItemContext) -> list[np.ndarray]:
         keys, inverse, counts = np.unique(
             own.rows * self.num_items + own.items, return_inverse=True, return_counts=True
         )
@@ -272,7 +253,7 @@ class PairReader:
         return found
 
     def _features(
-        self, own: _Own, context: ItemContext, rows: np.ndarray, items: np.ndarray
+        self, own: Own, context: ItemContext, rows: np.ndarray, items: np.ndarray
     ) -> dict[str, np.ndarray]:
         keys, size = rows * self.num_items + items, len(rows)
         at = matched(keys, own.rows * self.num_items + own.items)  # each event's pair, or size
@@ -281,15 +262,15 @@ class PairReader:
             return np.bincount(at, weight, size + 1)[:size]
 
         def days_where(mask: np.ndarray) -> np.ndarray:
-            found = np.unique(at[mask] * _DAYS + own.day[mask]) // _DAYS
+            found = np.unique(at[mask] * DAY_STRIDE + own.day[mask]) // DAY_STRIDE
             return np.bincount(found, minlength=size + 1)[:size]
 
         lines = summed(np.ones(len(at)))
         days = days_where(np.ones(len(at), dtype=bool))
-        last, first = np.full(size + 1, _NEVER), np.zeros(size + 1)
+        last, first = np.full(size + 1, NEVER), np.zeros(size + 1)
         np.minimum.at(last, at, own.age)
         np.maximum.at(first, at, own.age)
-        last, first = last[:size], np.where(days > 0, first[:size], _NEVER)
+        last, first = last[:size], np.where(days > 0, first[:size], NEVER)
         usual = context.gaps[items]
         gap = np.where(days > 1, (first - last) / np.maximum(days - 1, 1), usual)
         since = np.full(size + 1, 99)
@@ -316,60 +297,13 @@ class PairReader:
         made["of_last_visits"] = recent / np.clip(own.days[rows], 1, 5)
         for i, values in enumerate(own.numbers):
             made[f"number_{i}"] = summed(values.astype(np.float64)) / np.maximum(lines, 1)
-        made |= self._in_visits(own, at, size)
+        made |= in_visits(own, at, size)
         for name in _PROFILES:
             made[name] = _looked_up(own.profiles[name], rows, items)
         made["forecast"] = _forecast_of(own.forecast, context, rows, items)
-        made |= {name: values[rows] for name, values in self._row_features(own).items()}
+        made |= {name: values[rows] for name, values in row_features(own, self.num_items).items()}
         for i, means in enumerate(context.numbers):
             made[f"to_usual_{i}"] = means[items] - made[f"row_number_{i}"]
-        return made
-
-    def _in_visits(self, own: _Own, at: np.ndarray, size: int) -> dict[str, np.ndarray]:
-        """Return where among the row's active days the item was taken, and how at the last."""
-        keys, first = np.unique(at * _DAYS + own.day, return_index=True)
-        which, back = keys // _DAYS, own.back[first]
-        days = np.bincount(which, minlength=size + 1)[:size]
-        oldest = np.zeros(size + 1)
-        np.maximum.at(oldest, which, back)
-        oldest = oldest[:size]
-        made = {
-            f"visits_{life:g}": np.bincount(which, np.exp2(-back / life), size + 1)[:size]
-            for life in _VISIT_LIVES
-        }
-        made["since_first"] = np.where(days > 0, (days + 0.5) / (oldest + 2), 0.0)
-        made["first_visit"] = np.log1p(oldest)
-        for i, values in enumerate(own.numbers):  # events of a row are in time order
-            last = np.zeros(size + 1)
-            last[at] = values
-            made[f"last_number_{i}"] = last[:size]
-        return made
-
-    def _row_features(self, own: _Own) -> dict[str, np.ndarray]:
-        """Return what kind of entity each row is."""
-        lines = np.bincount(own.rows, minlength=own.size)
-        triples = np.unique((own.rows * self.num_items + own.items) * _DAYS + own.day) // _DAYS
-        new = np.concatenate([[True], triples[1:] != triples[:-1]])[: len(triples)]
-        owner = triples // self.num_items
-        takes = np.bincount(owner, minlength=own.size)
-        kinds = np.bincount(owner, new, own.size)
-        newest, oldest = np.full(own.size, _NEVER), np.zeros(own.size)
-        np.minimum.at(newest, own.rows, own.age)
-        np.maximum.at(oldest, own.rows, own.age)
-        made = {
-            "row_lines": np.log1p(lines),
-            "row_days": np.log1p(own.days),
-            "row_items": np.log1p(kinds),
-            "row_repeats": np.log((lines + 1) / (kinds + 1)),
-            "row_lines_a_day": np.log((lines + 1) / (own.days + 1)),
-            "row_recency": np.log1p(newest),
-            "row_tenure": np.log1p(oldest),
-            "row_gap": np.log1p((oldest - newest).clip(0) / np.maximum(own.days - 1, 1)),
-            "row_new_share": kinds / np.maximum(takes, 1),
-        }
-        for i, values in enumerate(own.numbers):
-            sums = np.bincount(own.rows, values.astype(np.float64), own.size)
-            made[f"row_number_{i}"] = sums / np.maximum(lines, 1)
         return made
 
 
@@ -380,7 +314,7 @@ def feature_names(numbers: int) -> tuple[list[str], list[str]]:
     pairs += ["line_share", *(f"days_{d}" for d in _RECENT_DAYS)]
     pairs += [*(f"decayed_{life:g}" for life in _HALF_LIVES), "visit_0", "visit_1", "visit_2"]
     pairs += ["of_last_visits", *(f"number_{i}" for i in range(used))]
-    pairs += [*(f"visits_{life:g}" for life in _VISIT_LIVES), "since_first", "first_visit"]
+    pairs += [*(f"visits_{life:g}" for life in VISIT_LIVES), "since_first", "first_visit"]
     pairs += [*(f"last_number_{i}" for i in range(used)), *_PROFILES, "forecast"]
     pairs += ["row_lines", "row_days", "row_items"]
     pairs += ["row_repeats", "row_lines_a_day", "row_recency", "row_tenure", "row_gap"]
