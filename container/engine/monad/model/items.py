@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from monad.data.batches import Batch
 from monad.data.fields import FIRST
-from monad.model.heads import Head
+from monad.model.head import Head, Known
 from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel
 
@@ -79,7 +79,7 @@ class ItemHead(Head):
             if self.next_known:
                 self.linear.weight[0, inputs] = _HINT
 
-    def start_from(self, targets: np.ndarray) -> None:
+    def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:  # noqa: ARG002
         """Scale the features by a sample of training pairs (rows, pair and item features)."""
         self.mean.copy_(torch.from_numpy(targets.mean(0)))
         self.deviation.copy_(torch.from_numpy(targets.std(0)).clamp(min=1e-2))

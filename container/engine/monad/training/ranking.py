@@ -16,7 +16,7 @@ from monad.config.params import TrainingParams
 from monad.logs import run_logger
 from monad.model.heads import to_device
 from monad.model.items import ItemHead
-from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
+from monad.training.loop import BudgetModule, run_trainer, take_best
 from monad.training.resume import Attempt
 from monad.training.rows import Rows
 from monad.training.scenario import (
@@ -26,6 +26,7 @@ from monad.training.scenario import (
     infer,
 )
 from monad.training.settings import Settings
+from monad.training.streams import Plan, loader
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
