@@ -7,7 +7,6 @@ now. All from events with `time <= split`.
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,6 @@ class Pairs:
     rows: np.ndarray
     items: np.ndarray
     features: np.ndarray
-    hints: np.ndarray | None = None  # what a network expects, where it was asked
 
 
 class PairReader:
@@ -112,15 +110,9 @@ class PairReader:
             sample.append(np.concatenate([found.features[chosen].astype(np.float32), items], 1))
         return np.concatenate(sample), done
 
-    def prepared(self) -> Iterator[tuple[int, np.ndarray, Pairs]]:
-        """Yield the split points that are prepared, with their entities and pairs."""
-        for stamp, (who, _, found) in self._prepared.items():
-            yield stamp, who, found
-
     def without_histories(self, entities: np.ndarray, stamps: np.ndarray) -> Batch | None:
-        """Return a batch of pairs alone where the network's part of them is known too."""
-        found = self._known(entities, int(stamps[0])) if len(entities) else None
-        if found is None or found.hints is None:
+        """Return a batch to be extended by prepared pairs alone; None where they are not made."""
+        if not len(entities) or self._known(entities, int(stamps[0])) is None:
             return None
         batch: Batch = {
             "length": torch.ones(len(entities), dtype=torch.int64),
@@ -136,8 +128,6 @@ class PairReader:
         batch["pair_rows"] = torch.from_numpy(found.rows)
         batch["pair_items"] = torch.from_numpy(found.items)
         batch["pair_features"] = torch.from_numpy(found.features.astype(np.float32))
-        if found.hints is not None:
-            batch["pair_hints"] = torch.from_numpy(found.hints.astype(np.float32))
         batch["item_features"] = torch.from_numpy(self.context(stamp).features)
         return batch
 
@@ -152,8 +142,7 @@ class PairReader:
         rows = np.repeat(np.arange(len(at)), size)
         first = np.concatenate([[0], np.cumsum(size)])[:-1]
         index = np.repeat(starts[at] - first, size) + np.arange(int(size.sum()))
-        hints = None if found.hints is None else found.hints[index]
-        return Pairs(rows, found.items[index], found.features[index], hints)
+        return Pairs(rows, found.items[index], found.features[index])
 
     def _own(self, entities: np.ndarray, stamp: int) -> Own:
         table = self.table

@@ -15,13 +15,12 @@ from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel
 
 # Where training begins: own items by how often they were taken, then what sells and goes with them.
-_MOST_BOUGHT = {"days": 1.0, "lines": 0.5, "day_share": 0.5, "sold_30": 0.3, "near_2": 0.3}
+_MOST_BOUGHT = {"days": 0.3, "lines": 0.15, "day_share": 0.15, "sold_30": 0.1, "near_2": 0.1}
 _WIDTH, _DROPOUT, _MEMBERS = 64, 0.1, 4
 _ENOUGH = 12.0  # wanted candidates from which on a row counts in full
 _BOUND = 4.0
-_HINT = 0.3  # weight of the network's expectation before training
-_BELOW = 1.0  # by how much an item that is no candidate lies below an equal one that is
-_OUTSIDE = -1e4
+_POPULARITY, _EXPECTED = 0.3, 0.3  # in the order of items that are no candidates
+_BELOW = 1.0  # by how much items that are no candidates lie below those that are
 _MEAN_PLACE, _PLACE_DEVIATION = 3.5, 1.25  # of the logarithm of a place among candidates
 # What is also seen as a place among the row's candidates, and not only by its size.
 _COMPARED = (
@@ -47,10 +46,10 @@ class ItemHead(Head):
     """Score of every item: a ranker of candidate pairs, and a plain formula for the others.
 
     Several members score the pairs, as in the aggregates' branch; their mean counts. A pair is
-    seen with its features, those of the item, the places that the main ones have among the row's
-    candidates, and how much more than by chance the network expects the item next. Items that are no
-    candidates follow by popularity and by the network's expectation, so that any number of items can be
-    asked for.
+    seen with its features, those of the item, and the places that the main ones have among the
+    row's candidates. Items that are no candidates follow by popularity and by what the network
+    expects next, so that any number of items can be asked for. What the network expects is no input of the
+    ranker: it has been pretrained on the very events that training rows ask for.
     """
 
     mean: torch.Tensor
@@ -65,7 +64,7 @@ class ItemHead(Head):
         self.register_buffer("deviation", torch.ones(inputs))
         self.popular = items.names.index("sold_30") - items.pair_features
         self.compared = [items.names.index(name) for name in _COMPARED]
-        width = inputs + 1 + len(self.compared) + 1
+        width = inputs + len(self.compared)
         self.pair = Panel([0.0] * width, [1.0] * width, _WIDTH, _DROPOUT, _MEMBERS)
         self.pair_score = MemberOutputs(_WIDTH, 1, _MEMBERS)
         self.linear = nn.Linear(width, 1, bias=False)
@@ -76,8 +75,6 @@ class ItemHead(Head):
             for name, weight in _MOST_BOUGHT.items():
                 if name in items.names:
                     self.linear.weight[0, items.names.index(name)] = weight
-            if self.next_known:
-                self.linear.weight[0, inputs] = _HINT
 
     def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:  # noqa: ARG002
         """Scale the features by a sample of training pairs (rows, pair and item features)."""
@@ -87,63 +84,54 @@ class ItemHead(Head):
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return a score for every item (B, N); in training every member's of the pairs (P, K)."""
         rows, which = batch["pair_rows"], batch["pair_items"]
-        expected = self.expected(network, batch) if "pair_hints" not in batch else None
-        hints = batch["pair_hints"] if expected is None else expected[rows, which]
         pairs = batch["pair_features"]
         if batch.get("gates") is not None:
             pairs = pairs * batch["gates"].pairs[:, None]
-        scores = self._scores(pairs, batch["item_features"], hints, rows, which, batch)
+        scores = self._scores(pairs, batch["item_features"], rows, which, len(batch["length"]))
         if self.training:
             return scores
-        full = self._outside(expected, batch)
-        return full.index_put((rows, which), scores.mean(1).to(full.dtype))
+        found = scores.mean(1).float()
+        lowest = found.new_full((len(batch["length"]),), math.inf)
+        lowest = lowest.scatter_reduce(0, rows, found.detach(), "amin")
+        lowest = torch.where(lowest.isinf(), 0.0, lowest)
+        full = self._outside(network, batch) + lowest[:, None] - _BELOW
+        return full.index_put((rows, which), found)
 
     def _scores(
         self,
         pairs: torch.Tensor,
         items: torch.Tensor,
-        hints: torch.Tensor,
         rows: torch.Tensor,
         which: torch.Tensor,
-        batch: Batch,
+        size: int,
     ) -> torch.Tensor:
         cut = self.pair_features
         scaled_items = (items - self.mean[cut:]) / self.deviation[cut:]
         scaled = (pairs - self.mean[:cut]) / self.deviation[:cut]
-        plain = torch.cat([scaled, scaled_items[which], hints[:, None].to(scaled.dtype)], -1)
-        plain = plain.clamp(-_BOUND, _BOUND)
-        compared = plain[:, [*self.compared, plain.shape[1] - 1]]
+        plain = torch.cat([scaled, scaled_items[which]], -1).clamp(-_BOUND, _BOUND)
         with torch.no_grad():
-            places = order_among(compared, rows, len(batch["length"]))
+            places = order_among(plain[:, self.compared], rows, size)
         joined = torch.cat([plain, places], -1)
         return self.pair_score(self.pair(joined)).squeeze(-1) + self.linear(joined)
 
-    def expected(self, network: Network, batch: Batch) -> torch.Tensor:
-        """Return how much more than by chance the network expects each item next (B, N).
+    def _outside(self, network: Network, batch: Batch) -> torch.Tensor:
+        """Return the order of items that are no candidates (B, N), as numbers below zero.
 
-        The network stays as it was pretrained: item embeddings that learn from the labels of a
-        scenario remember its entities.
+        Popularity and what the pretrained network expects next; the network is not read where
+        histories are left out.
         """
-        table = network.events.vectors(self.position)
-        size = len(batch["length"])
-        if not self.next_known:
-            return table.new_zeros(size, len(table))
-        with torch.set_grad_enabled(batch.get("gates") is not None):
+        items, cut = batch["item_features"], self.pair_features + self.popular
+        sold = (items[:, self.popular] - self.mean[cut]) / self.deviation[cut]
+        made = _POPULARITY * sold.clamp(-_BOUND, _BOUND)[None]
+        if self.next_known and "codes" in batch:
+            table = network.events.vectors(self.position)
             states = network.last_states(batch)
             scores = network.following.scores(self.position, states, table).float()
-            return torch.log_softmax(scores, -1) + math.log(len(table))
-
-    def _outside(self, expected: torch.Tensor | None, batch: Batch) -> torch.Tensor:
-        """Return the scores of items that are no candidates."""
-        items = batch["item_features"]
-        if expected is None:
-            return items.new_full((len(batch["length"]), len(items)), _OUTSIDE)
-        cut = self.pair_features + self.popular
-        sold = (items[:, self.popular] - self.mean[cut]) / self.deviation[cut]
-        made = _HINT * expected + _MOST_BOUGHT["sold_30"] * sold.clamp(-_BOUND, _BOUND)[None]
+            made = made + _EXPECTED * torch.log_softmax(scores, -1)
+        made = made.expand(len(batch["length"]), -1)
         blocked = torch.zeros_like(made[0])
         blocked[:FIRST] = -math.inf
-        return made - _BELOW + blocked
+        return made - made[:, FIRST:].amax(1, keepdim=True) + blocked
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the mean loss of the order of each row's candidates.

@@ -1,7 +1,7 @@
-"""Fit a recommendation: pair features and the network's expectations once, then a small ranker.
+"""Fit a recommendation: the features of pairs once, then a small ranker on them alone.
 
-The network stays as it was pretrained and is read once a row, so that a budget goes into many
-passes of the ranker instead of into the same histories again.
+The network stays as it was pretrained and is not read, so that a budget goes into many passes of
+the ranker instead of into the same histories again.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ import torch
 
 from monad.config.params import TrainingParams
 from monad.logs import run_logger
-from monad.model.heads import to_device
 from monad.model.items import ItemHead
 from monad.training.loop import BudgetModule, run_trainer, take_best
 from monad.training.resume import Attempt
@@ -35,8 +34,7 @@ _ROWS = 64  # of a batch: each brings some hundred and fifty pairs
 _PASSES, _FEWEST_STEPS = 3, 300
 MOST_POINTS, _STEP_WEEKS = 14, 2
 _SECONDS_A_POINT = 6.0  # of budget for one split point's pair features
-_PAIRS_SHARE, _PREPARE_SHARE = 0.4, 0.55  # of a budget, for features and for expectations too
-_EXPECTED_ROWS = 256
+_PAIRS_SHARE = 0.45  # of a budget, for pair features
 _MOST_ROWS = 40_000  # about 20 kB of pair features each
 
 
@@ -79,7 +77,7 @@ def fit_ranking(
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     device = "cuda" if chosen.gpu else "cpu"
-    train, validation = _prepared(module, head, batches, rows, budget, device)
+    train, validation = _prepared(head, batches, rows, budget)
     adapts = budget.seconds is not None and "epochs" not in params.given
     if budget.seconds is not None:
         chosen.rows = params.batch_size or min(chosen.rows, _ROWS)
@@ -148,14 +146,9 @@ def _validated(
 
 
 def _prepared(
-    module: "MonadModuleImpl",
-    head: ItemHead,
-    batches: ScenarioBatches,
-    rows: tuple[Rows, Rows],
-    budget: Budget,
-    device: str,
+    head: ItemHead, batches: ScenarioBatches, rows: tuple[Rows, Rows], budget: Budget
 ) -> tuple[Rows, Rows]:
-    """Make the pairs of rows and what the network expects of them; returns the rows made."""
+    """Make the pairs of rows, the latest split points first; returns the rows made."""
     pairs = batches.pairs
     assert pairs is not None
     rows = (_some(rows[0]), rows[1])
@@ -164,17 +157,13 @@ def _prepared(
     )
     sample, done = pairs.prepare(entities, stamps, budget.deadline(_PAIRS_SHARE))
     head.start_from(sample)
-    made = time.monotonic()
-    done &= np.isin(stamps, _expect(module, head, batches, budget, device))
     train = rows[0].take(np.flatnonzero(done[: len(rows[0])]))
     validation = rows[1].take(np.flatnonzero(done[len(rows[0]) :]))
     run_logger.info(
-        "Pair features of %d rows (%d split points) made %.1f seconds after the start, the"
-        " network's expectations in %.1f more",
+        "Pair features of %d rows (%d split points) made %.1f seconds after the start",
         len(train),
         len(np.unique(train.stamps)),
-        made - budget.begun,
-        time.monotonic() - made,
+        time.monotonic() - budget.begun,
     )
     return train, validation
 
@@ -185,31 +174,3 @@ def _some(rows: Rows) -> Rows:
         return rows
     chosen = np.random.default_rng(0).permutation(len(rows))[:_MOST_ROWS]
     return rows.take(np.sort(chosen))
-
-
-@torch.no_grad()
-def _expect(
-    module: "MonadModuleImpl",
-    head: ItemHead,
-    batches: ScenarioBatches,
-    budget: Budget,
-    device: str,
-) -> list[int]:
-    """Keep beside prepared pairs how much the network expects each; returns the split points."""
-    pairs, deadline = batches.pairs, budget.deadline(_PREPARE_SHARE)
-    assert pairs is not None
-    network, finished = module.network.eval().to(device), []
-    for stamp, who, found in pairs.prepared():
-        if finished and deadline is not None and time.monotonic() > deadline:
-            break
-        hints = np.zeros(len(found.rows), dtype=np.float16)
-        for at in range(0, len(who) if head.next_known else 0, _EXPECTED_ROWS):
-            part = who[at : at + _EXPECTED_ROWS]
-            stamps = np.full(len(part), stamp)
-            batch = to_device(batches.reader.read(part, stamps, batches.most_events), device)
-            expected = head.expected(network, batch).cpu().numpy()
-            low, end = np.searchsorted(found.rows, [at, at + len(part)])
-            hints[low:end] = expected[found.rows[low:end] - at, found.items[low:end]]
-        found.hints = hints
-        finished.append(stamp)
-    return finished
