@@ -5,6 +5,7 @@ it. Private names of fakesnow are used here and nowhere else, which is why its v
 Deviation: DuckDB compares identifiers without regard to case, quoted ones too.
 """
 
+import shutil
 import threading
 import time
 import warnings
@@ -107,7 +108,10 @@ class Engine(DatabaseFiles):
 
     def __init__(self, account: "Account") -> None:
         from fakesnow.instance import FakeSnow
+        from fakesnow.transforms.stage import LOCAL_BUCKET_PATH
 
+        # Made by the import for fakesnow's own stages, which nobody uses here, and never removed.
+        shutil.rmtree(LOCAL_BUCKET_PATH, ignore_errors=True)
         directory = account.state_dir / "databases"
         directory.mkdir(exist_ok=True)
         scratch = account.state_dir / "scratch"

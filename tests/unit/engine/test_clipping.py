@@ -2,7 +2,8 @@
 
 import torch
 
-from monad.training.loop import BudgetModule, Plan
+from monad.training.loop import BudgetModule
+from monad.training.streams import Plan
 
 
 def test_gradients_are_clipped_by_norm():

@@ -1,24 +1,28 @@
 """Histories, what is held out of them, and target functions that ask for the next item."""
 
+import time
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import DataMode
 from monad.data.batches import RowReader
+from monad.data.device import DeviceColumns, windows
 from monad.data.ingest import build_store
 from monad.data.pairs import PairReader, feature_names
 from monad.data.popularity import best_columns
 from monad.data.representation import fit_representation
 from monad.tasks import RecommendationTask
-from monad.training import loop
-from monad.training.loop import Plan, TimedStream
 from monad.training.next_item import next_item_field
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
+from monad.training.streams import Plan, TimedStream
 from monad.ui.target_function import SPLIT_TIMESTAMP, sketch
 from tests.unit.engine.sample import shop_config, write_shop
 
@@ -130,10 +134,30 @@ def test_best_columns_keeps_the_largest_of_each_row(width):
 def test_a_timed_stream_ends_by_the_clock_and_goes_on_where_it_was(monkeypatch):
     """What the trainer takes for an epoch is a share of the budget, not a pass over the data."""
     clock = iter(np.arange(0.0, 1000.0))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
-    module = type("Module", (), {"validation_seconds": 0.0})()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    module: Any = SimpleNamespace(validation_seconds=0.0)
     plan = Plan(1, 1, 1e-3, deadline=200.0, started=0.0, label="", timed_epochs=True)
     stream = TimedStream(lambda epoch, skip: iter([(epoch, i) for i in range(8)]), plan, module)
     first, second = list(stream), list(stream)
     assert len(first) == len(second) == 11
     assert [*first, *second] == [(i // 8, i % 8) for i in range(22)]
+
+
+def test_windows_cut_on_the_device_are_those_that_the_reader_makes(reader):
+    """Columns on a device give the same batch as the reader, position by position."""
+    whole = histories(reader, np.arange(reader.store.num_entities), reader.store.last_time)
+    begin, end = whole.begin[:7], np.minimum(whole.end[:7], whole.begin[:7] + 9)
+    expected = reader.sequences(begin, end)
+    found = DeviceColumns(reader, torch.device("cpu")).sequences(windows(begin, end))
+    assert set(found) == {name for name in expected if not name.startswith("dense")}
+    assert found["complete"] == expected["complete"]
+    here, there = found["valid"], expected["valid"]
+    assert here.shape[1] % 8 == 0  # few different shapes
+    torch.testing.assert_close(found["length"], expected["length"])
+    for name in ("gaps", "weekday", "hour", "source", "numbers"):
+        torch.testing.assert_close(found[name][here], expected[name][there], equal_nan=True)
+    for left, right in zip(found["codes"], expected["codes"], strict=True):
+        torch.testing.assert_close(left[here], right[there])
+        after = found["followed"] + 1
+        torch.testing.assert_close(left.flatten()[after], right.flatten()[expected["followed"] + 1])
+        assert not left[~here].any()

@@ -179,13 +179,13 @@ def test_hostile_text_is_refused(text):
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_parsed_or_refused(text):
-    """Text gives containers or a refusal that says why, and the parser fails in no other way."""
+    """What is accepted has a container, what is refused says why, and nothing else happens."""
     try:
-        found = parse_spec(text)
+        spec = parse_spec(text)
     except InvalidSpecError as error:
         assert str(error).strip()  # noqa: PT017 - a result is right too
     else:
-        assert found.containers
+        assert spec.containers
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,8 @@ def trust_target_fn() -> bool:
 def scratch_root() -> str | None:
     """Directory for scratch files (MONAD_SCRATCH_DIR), or None for the system's own."""
     return os.environ.get("MONAD_SCRATCH_DIR") or None
+
+
+def ask_gpus_without_context() -> None:
+    """Let torch look for GPUs without a context on one, which processes forked later need."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")

@@ -149,6 +149,21 @@ class RowReader:
         add_parts(batch, "attribute_dense", parts)
         return batch
 
+    def columns(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return what `sequences` reads, for stream positions in a row; not for dense fields."""
+        stream = self.store.stream
+        times = np.asarray(stream.times[rows])
+        before = np.asarray(stream.times[np.maximum(rows - 1, 0)])
+        source = stream.source
+        return {
+            "codes": [self.codes(k, rows) for k in range(len(self.categories))],
+            "numbers": [self._number(i, rows) for i in self.numbers],
+            "gaps": _gap(times - before),
+            "weekday": (times // DAY_SECONDS + 3) % 7,
+            "hour": times // 3600 % 24,
+            "source": np.zeros(len(rows), np.int64) if source is None else source[rows],
+        }
+
     def sequences(self, begin: np.ndarray, end: np.ndarray) -> Batch:
         """Return the events of stream ranges, one row each, without anything beside them."""
         size = end - begin
@@ -167,6 +182,13 @@ class RowReader:
             torch.from_numpy(np.where(keep, self.codes(k, flat), ABSENT).reshape(shape))
             for k in range(len(self.categories))
         ]
+        # Known here, so that a GPU need not be asked: positions with an event after them, and
+        # a bit for each field that every event has.
+        batch["followed"] = torch.from_numpy(_followed(valid))
+        batch["complete"] = sum(
+            int((codes.numpy() != ABSENT)[valid].all()) << k
+            for k, codes in enumerate(batch["codes"])
+        )
         numbers = [self._number(i, flat).reshape(shape) for i in self.numbers]
         stacked = np.stack(numbers, 2) if numbers else np.zeros((*shape, 0), np.float32)
         batch["numbers"] = torch.from_numpy(stacked.astype(np.float32))
@@ -182,7 +204,7 @@ class RowReader:
         gaps = np.zeros(shape, dtype=np.float32)
         if shape[1] > 1:
             seconds = np.where(valid[:, 1:], times[:, 1:] - times[:, :-1], 0)
-            gaps[:, 1:] = np.log1p(np.maximum(seconds, 0) / 60.0)
+            gaps[:, 1:] = _gap(seconds)
         batch["gaps"] = torch.from_numpy(gaps)
         batch["weekday"] = torch.from_numpy((times // DAY_SECONDS + 3) % 7)
         batch["hour"] = torch.from_numpy(times // 3600 % 24)
@@ -220,6 +242,17 @@ class RowReader:
                 known.append(upto <= end)
         made = np.stack(counts, 1).astype(np.float32)
         return torch.from_numpy(made), torch.from_numpy(np.stack(known, 1))
+
+
+def _gap(seconds: np.ndarray) -> np.ndarray:
+    return np.log1p(np.maximum(seconds, 0) / 60.0).astype(np.float32)
+
+
+def _followed(valid: np.ndarray) -> np.ndarray:
+    """Return the flat positions of events that another one of their row follows."""
+    made = np.zeros_like(valid)
+    made[:, :-1] = valid[:, 1:]
+    return np.flatnonzero(made)
 
 
 def batches_by_length(

@@ -4,16 +4,20 @@ Columns: `score` (binary), `prediction` or `prediction_<i>` (regression), one co
 (multi-class, multilabel), `item_1..item_k` and `score_1..score_k` (recommendation).
 """
 
+import dataclasses
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from monad.tasks import Task
 
 DEFAULT_TOP_K = 12
+_DECIMALS = 5  # of a ranked item's score
 
 
 def header(task: Task, top_k: int | None) -> list[str]:
@@ -36,6 +40,40 @@ def _cell(value: Any) -> str:
     return str(value).replace("\t", " ").replace("\n", " ")
 
 
+@dataclasses.dataclass
+class Ranked:
+    """The best items of some rows: places in *names* and scores (rows, k), best first.
+
+    *width* is the number of columns of each kind in the file; a shorter list is filled up with
+    empty cells.
+    """
+
+    names: pa.Array
+    items: np.ndarray
+    scores: np.ndarray
+    width: int
+
+    def lines(self) -> list[str]:
+        """Return each row's cells, joined; whole columns at a time, as k may be thousands."""
+        empty = "\t" * (self.width - self.items.shape[1])
+        rounded = np.round(self.scores.astype(np.float32), _DECIMALS)
+        found = _joined(self.names.take(pa.array(self.items.reshape(-1))), len(self.items))
+        shown = _joined(pc.cast(pa.array(rounded.reshape(-1)), pa.string()), len(self.items))
+        return [f"{a}{empty}\t{b}{empty}" for a, b in zip(found, shown, strict=True)]
+
+
+def item_names(values: Iterable[Any]) -> pa.Array:
+    """Return item names as they are written."""
+    return pa.array([_cell(value) for value in values], pa.string())
+
+
+def _joined(cells: pa.Array, rows: int) -> list[str]:
+    width = len(cells) // max(rows, 1)
+    offsets = np.arange(rows + 1, dtype=np.int32) * width
+    lists = pa.ListArray.from_arrays(offsets, cells)
+    return pc.call_function("binary_join", [lists, pa.scalar("\t")]).to_pylist()
+
+
 class PredictionFile:
     """Writes rows to a file, one batch after the other."""
 
@@ -49,6 +87,12 @@ class PredictionFile:
         for name, row in zip(ids, values, strict=True):
             self._file.write("\t".join([_cell(name), *map(_cell, row)]) + "\n")
             self.rows += 1
+
+    def add_ranked(self, ids: Iterable[Any], ranked: Ranked) -> None:
+        """Append rows of ranked items."""
+        lines = [f"{_cell(name)}\t{line}\n" for name, line in zip(ids, ranked.lines(), strict=True)]
+        self._file.writelines(lines)
+        self.rows += len(lines)
 
     def close(self) -> None:
         """Finish the file."""

@@ -11,12 +11,13 @@ from torch.nn import functional
 
 from monad.data.batches import Batch
 from monad.data.fields import FIRST
+from monad.model.amounts import AmountHead
+from monad.model.head import Head, Known, MemberHead, logistic
 from monad.model.layers import last_linear, mlp
 from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel
 from monad.tasks import RegressionTask, Task
 
-_REGRESSION_BINS = 48
 _MOST_BOUGHT = {"days": 1.0, "lines": 0.5, "day_share": 0.5, "sold_30": 0.3, "near_2": 0.3}
 _PAIR_WIDTH, _PAIR_DROPOUT, _PAIR_MEMBERS = 64, 0.1, 4
 _ENOUGH = 12.0  # wanted candidates from which on a row counts in full
@@ -33,67 +34,32 @@ class ItemField:
     item_features: int
 
 
-class Head(nn.Module):
-    """Base of heads."""
-
-    def start_from(self, targets: np.ndarray) -> None:
-        """Set what can be set from training targets before training."""
-
-    def output(self, network: Network, batch: Batch) -> torch.Tensor:
-        """Return the raw output for a batch."""
-        raise NotImplementedError
-
-    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the mean loss against the batch's targets."""
-        raise NotImplementedError
-
-    def decode(self, output: torch.Tensor) -> np.ndarray:
-        """Return predictions: probabilities, amounts or item scores."""
-        raise NotImplementedError
-
-    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Return the one number a row (B,) that attributions explain; *index* picks it (B,)."""
-        return output.gather(1, index[:, None]).squeeze(1)
-
-
-class MemberHead(Head):
-    """Outputs of every member of the aggregates' branch, and what sequence and sketch add to them.
-
-    In training the output has a dimension of members, (B, K, O), and each member learns for itself;
-    otherwise it is their mean, (B, O). The sequence's part begins at zero.
-    """
-
-    def __init__(self, outputs: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.members = MemberOutputs(width, outputs)
-        self.summary = mlp(width, width, outputs, min(2 * dropout, 0.5))
-        with torch.no_grad():
-            last_linear(self.summary).weight.zero_()
-            last_linear(self.summary).bias.zero_()
-
-    def start_at(self, prior: np.ndarray) -> None:
-        """Set the output before the first step."""
-        with torch.no_grad():
-            self.members.bias.copy_(torch.from_numpy(prior.reshape(-1).astype(np.float32)))
-
-    def member_outputs(self, network: Network, batch: Batch) -> torch.Tensor:
-        """Return (B, K, O)."""
-        return (
-            self.members(network.members(batch)) + self.summary(network.summarize(batch))[:, None]
-        )
-
-
 class ScoreHead(MemberHead):
     """Logits for binary, multi-class and multilabel tasks."""
 
-    def __init__(self, kind: str, outputs: int, width: int, dropout: float) -> None:
-        super().__init__(outputs, width, dropout)
+    def __init__(
+        self, kind: str, outputs: int, width: int, dropout: float, outcomes: int = 0
+    ) -> None:
+        super().__init__(outputs, width, dropout, outcomes)
         self.kind = kind
+        self.started = False  # from what the pretrained branch foresees
 
-    def start_from(self, targets: np.ndarray) -> None:
-        """Start at the share of each class, so that training begins with calibrated scores."""
+    def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:
+        """Start at the share of each class, and at what the pretrained outlook says of it.
+
+        Training begins with calibrated scores, with few labels almost where it can end.
+        """
         share = np.clip(targets.mean(axis=0), 1e-3, 1 - 1e-3)
         prior = np.log(share) if self.kind == "multiclass" else np.log(share / (1 - share))
+        if known is not None and self.foreseen is not None:
+            inputs = self.take_outlook(known.outlook)
+            if self.kind != "multiclass":
+                fitted = [logistic(inputs, targets[:, k], prior[k]) for k in range(len(prior))]
+                prior = np.array([start for _, start in fitted])
+                weights = np.stack([found for found, _ in fitted])
+                self.started = True
+                with torch.no_grad():
+                    self.foreseen.weight.copy_(torch.from_numpy(weights))
         self.start_at(prior)
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
@@ -116,111 +82,6 @@ class ScoreHead(MemberHead):
         if self.kind == "multiclass":
             return torch.softmax(output, -1).numpy()
         return torch.sigmoid(output).numpy()
-
-
-class AmountHead(MemberHead):
-    """A distribution over bins of each amount, zero having a bin of its own.
-
-    The median of the distribution is the best guess in absolute error, also where most targets
-    are zero; the mean is the best in squared error. Bins come from training targets.
-    """
-
-    edges: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
-    mean: torch.Tensor
-
-    def __init__(self, task: RegressionTask, width: int, dropout: float) -> None:
-        super().__init__(task.num_targets * _REGRESSION_BINS, width, dropout)
-        self.targets, self.point = task.num_targets, task.point
-        self.register_buffer("edges", torch.zeros(self.targets, _REGRESSION_BINS - 1))
-        self.register_buffer("low", torch.zeros(self.targets, _REGRESSION_BINS))
-        self.register_buffer("high", torch.zeros(self.targets, _REGRESSION_BINS))
-        self.register_buffer("mean", torch.zeros(self.targets, _REGRESSION_BINS))
-
-    def start_from(self, targets: np.ndarray) -> None:
-        """Place the bins on training targets (rows, targets) and start at their frequencies."""
-        prior = np.zeros((self.targets, _REGRESSION_BINS))
-        for k in range(self.targets):
-            values = targets[:, k].astype(np.float64)
-            rest = values[values != 0]
-            levels = np.linspace(0, 1, _REGRESSION_BINS)[1:-1]
-            cuts = np.unique(np.quantile(rest, levels)) if len(rest) else np.array([0.5])
-            tiny = 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1e-6)
-            around = [-tiny, tiny] if (values < 0).any() else [tiny]
-            cuts = np.unique(np.concatenate([cuts[np.abs(cuts) > tiny], around]))
-            cuts = cuts[
-                np.linspace(0, len(cuts) - 1, min(len(cuts), _REGRESSION_BINS - 1)).astype(int)
-            ]
-            edges = np.full(_REGRESSION_BINS - 1, np.inf)
-            edges[: len(cuts)] = cuts
-            which = np.searchsorted(edges, values, side="left")
-            for b in range(_REGRESSION_BINS):
-                inside = values[which == b]
-                low = inside.min() if len(inside) else (edges[b - 1] if b else 0.0)
-                low = low if np.isfinite(low) else 0.0
-                self.low[k, b] = float(low)
-                self.high[k, b] = float(inside.max()) if len(inside) else float(low)
-                self.mean[k, b] = float(inside.mean()) if len(inside) else float(low)
-            self.edges[k] = torch.from_numpy(edges)
-            counts = np.bincount(which, minlength=_REGRESSION_BINS)
-            prior[k] = np.log((counts + 0.1) / (counts.sum() + 0.1 * _REGRESSION_BINS))
-        self.start_at(prior)
-
-    def output(self, network: Network, batch: Batch) -> torch.Tensor:
-        """Return the scores of every bin (B, targets, bins), in training (B, K, targets, bins).
-
-        Outside training the members' distributions are averaged, not their scores.
-        """
-        scores = self.member_outputs(network, batch)
-        scores = scores.view(*scores.shape[:2], self.targets, _REGRESSION_BINS)
-        if self.training:
-            return scores
-        return torch.softmax(scores.float(), -1).mean(1).clamp(min=1e-12).log()
-
-    def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Return the mean loss against the batch's targets."""
-        target = batch["target"].T.contiguous()
-        bins = torch.searchsorted(self.edges, target).T.clamp(max=_REGRESSION_BINS - 1)
-        if output.dim() == 4:
-            bins = bins[:, None].expand(output.shape[:3]).flatten(0, 1)
-            output = output.flatten(0, 1)
-        entropy = functional.cross_entropy(output.flatten(0, 1), bins.reshape(-1))
-        share = torch.softmax(output, -1).cumsum(-1)
-        reached = torch.arange(_REGRESSION_BINS, device=bins.device) >= bins[..., None]
-        return entropy + ((share - reached.to(share.dtype)) ** 2).sum(-1).mean()
-
-    def decode(self, output: torch.Tensor) -> np.ndarray:
-        """Return predictions."""
-        share = torch.softmax(output.float(), -1)
-        if self.point == "mean":
-            return (share * self.mean).sum(-1).numpy()
-        median = self._quantile(share)
-        if self.point == "median":
-            return median.numpy()
-        return _unsquash(0.5 * (_squash(median) + (share * _squash(self.mean)).sum(-1))).numpy()
-
-    def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the distribution of one target: it follows the inputs smoothly."""
-        expected = (torch.softmax(output.float(), -1) * self.mean).sum(-1)
-        return expected.gather(1, index[:, None]).squeeze(1)
-
-    def _quantile(self, share: torch.Tensor, level: float = 0.5) -> torch.Tensor:
-        upto = share.cumsum(-1)
-        at = (upto < level).sum(-1).clamp(max=_REGRESSION_BINS - 1)[..., None]
-        before = (upto - share).gather(-1, at)
-        inside = ((level - before) / share.gather(-1, at).clamp(min=1e-9)).clamp(0, 1)
-        low = self.low.expand_as(share).gather(-1, at)
-        high = self.high.expand_as(share).gather(-1, at)
-        return (low + inside * (high - low)).squeeze(-1)
-
-
-def _squash(x: torch.Tensor) -> torch.Tensor:
-    return x.sign() * torch.log1p(x.abs())
-
-
-def _unsquash(x: torch.Tensor) -> torch.Tensor:
-    return x.sign() * torch.expm1(x.abs())
 
 
 class ItemHead(Head):
@@ -260,7 +121,11 @@ class ItemHead(Head):
             self.pair_score.weight.mul_(0.1)
             last_linear(self.base).weight.mul_(0.1)
 
-    def start_from(self, targets: np.ndarray) -> None:
+    def start_from(
+        self,
+        targets: np.ndarray,
+        known: Known | None = None,  # noqa: ARG002
+    ) -> None:
         """Scale the features by a sample of training pairs (rows, pair and item features)."""
         self.mean.copy_(torch.from_numpy(targets.mean(0)))
         self.deviation.copy_(torch.from_numpy(targets.std(0)).clamp(min=1e-2))
@@ -401,14 +266,14 @@ def items_loss(output: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 def build_head(task: Task, network: Network, items: ItemField | None, next_item: bool) -> Head:
     """Make the head of a task; *next_item* if a recommendation asks for the next event's item."""
-    size = network.size
+    size, outcomes = network.size, network.panel.outlook.outputs
     if task.kind == "regression":
         assert isinstance(task, RegressionTask)
-        return AmountHead(task, size.summary, size.dropout)
+        return AmountHead(task, size.summary, size.dropout, outcomes)
     if task.kind == "recommendation":
         assert items is not None
         return NextItemHead(items.position) if next_item else ItemHead(items, network)
-    return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout)
+    return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout, outcomes)
 
 
 def to_device(batch: Batch, device: Any) -> Batch:

@@ -3,9 +3,16 @@
 B rows, T events, D width. Attention is plain SDPA, causal, over right-padded rows.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
+
+# cuDNN's attention makes a plan for every new shape, a tenth of a second each, and batches of
+# histories hardly ever have one shape twice. Other kernels of a GPU need none.
+torch.backends.cuda.enable_cudnn_sdp(False)
+_MASK_PIECE, _MASK_SEED = 4_000_000, 4_711  # values of the largest mask that is taken from the pool
 
 
 def rotary(length: int, width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,10 +23,74 @@ def rotary(length: int, width: int, device: torch.device) -> tuple[torch.Tensor,
     return angles.cos(), angles.sin()
 
 
+class _Rotate(torch.autograd.Function):
+    """Rotation in four passes and no copies; its gradient is the rotation back."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _rotated(x, cosines, sines, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        cosines, sines = ctx.saved_tensors
+        return _rotated(grad, cosines, sines, -1.0), None, None
+
+
+def _rotated(
+    x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, sign: float
+) -> torch.Tensor:
+    left, right = x.chunk(2, dim=-1)
+    made = torch.empty_like(x, memory_format=torch.contiguous_format)
+    first, second = made.chunk(2, dim=-1)
+    torch.mul(left, cosines, out=first)
+    first.addcmul_(right, sines, value=-sign)
+    torch.mul(right, cosines, out=second)
+    second.addcmul_(left, sines, value=sign)
+    return made
+
+
 def rotate(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
     """Rotate the pairs of the last dimension by position."""
-    left, right = x.chunk(2, dim=-1)
-    return torch.cat([left * cosines - right * sines, left * sines + right * cosines], dim=-1)
+    if torch.compiler.is_compiling():  # which makes one pass of it by itself
+        left, right = x.chunk(2, dim=-1)
+        return torch.cat([left * cosines - right * sines, left * sines + right * cosines], dim=-1)
+    return _Rotate.apply(x, cosines, sines)  # type: ignore[return-value]
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks are pieces of one long random mask, from a random place on.
+
+    Making random numbers costs a CPU a tenth of a training step, as one thread makes them all. Which
+    places are left out at one step is as random as ever; only far steps share pieces. On
+    other devices this is torch's own dropout.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self._masks: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return *x* with a share of its values left out, in training."""
+        if not self.training or self.rate <= 0.0:
+            return x
+        size = x.numel()
+        if x.device.type != "cpu" or size > _MASK_PIECE or self.rate >= 1.0:
+            return functional.dropout(x, self.rate)
+        if self._masks is None or self._masks.dtype != x.dtype:
+            # Of a generator of its own, so that a resumed training has the same masks.
+            chosen = torch.Generator().manual_seed(_MASK_SEED)
+            kept = torch.empty(2 * _MASK_PIECE, dtype=x.dtype)
+            kept.bernoulli_(1.0 - self.rate, generator=chosen)
+            self._masks = kept.div_(1.0 - self.rate)
+        at = int(torch.randint(2 * _MASK_PIECE - size + 1, ()))
+        return x * self._masks[at : at + size].view(x.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_masks": None}
 
 
 class Block(nn.Module):
@@ -35,7 +106,7 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.feed_in = nn.Linear(width, 2 * self.hidden + width)
         self.feed_out = nn.Linear(self.hidden, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
         """Return the layer's output for (B, T, D)."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
 from monad.data.fields import Field
+from monad.data.outlook import outlook_size
 from monad.data.representation import Representation
 from monad.model.dense import DenseFields
 from monad.model.following import Following
@@ -21,10 +22,11 @@ from monad.model.gates import (
     event_gated,
     numbers_gated,
 )
-from monad.model.layers import Block, PiecewiseLinear, mlp, rotary
+from monad.model.layers import Block, Dropout, PiecewiseLinear, mlp, rotary
 from monad.model.panel import Panel
 
 _PANEL_DROPOUT = 0.25
+_TIME_SCALE = 1.0
 
 
 @dataclasses.dataclass
@@ -66,6 +68,19 @@ def _padded(rows: list[list[float]]) -> torch.Tensor:
     return torch.tensor([row + [row[-1]] * (longest - len(row)) for row in rows]).float()
 
 
+def _looked_up(table: nn.Embedding, codes: torch.Tensor) -> torch.Tensor:
+    """Return the rows of a small table.
+
+    On a GPU the gradient of many lookups of few rows is slow, that of a product is not.
+    """
+    if not codes.is_cuda:
+        return table(codes)
+    if table.num_embeddings == 1:
+        return table.weight.expand(*codes.shape, -1)
+    rows = torch.arange(table.num_embeddings, device=codes.device)
+    return (codes[..., None] == rows).to(table.weight.dtype) @ table.weight
+
+
 class EventEncoder(nn.Module):
     """Sum of field embeddings: categories, numbers, source, time gap and calendar."""
 
@@ -81,8 +96,10 @@ class EventEncoder(nn.Module):
         self.weekday = nn.Embedding(7, width)
         self.hour = nn.Embedding(24, width)
         self.gap = mlp(2, width, width, 0.0)
-        for table in [*self.tables, self.source, self.weekday, self.hour]:
-            nn.init.normal_(table.weight, std=width**-0.5)
+        for position in range(len(self.tables)):
+            nn.init.normal_(self.vectors(position), std=width**-0.5)
+        for table in (self.source, self.weekday, self.hour):
+            nn.init.normal_(table.weight, std=_TIME_SCALE * width**-0.5)
         self.norm = nn.LayerNorm(width)
         self.num_numbers = len(numbers)
         # gates: also time and source
@@ -97,9 +114,10 @@ class EventEncoder(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return (B, T, D) event embeddings."""
         gaps = batch["gaps"]
-        when = self.weekday(batch["weekday"]) + self.hour(batch["hour"])
+        when = _looked_up(self.weekday, batch["weekday"]) + _looked_up(self.hour, batch["hour"])
         when = when + self.gap(torch.stack([gaps / 5.0, (gaps == 0).to(gaps.dtype)], dim=-1))
-        x = event_gated(when, batch, -2) + event_gated(self.source(batch["source"]), batch, -1)
+        x = event_gated(when, batch, -2)
+        x = x + event_gated(_looked_up(self.source, batch["source"]), batch, -1)
         for position, table in enumerate(self.tables):
             x = x + event_gated(table(batch["codes"][position]), batch, position)
         if self.piecewise is not None:
@@ -112,12 +130,24 @@ class EventEncoder(nn.Module):
         return self.norm(x)
 
 
+def _through(
+    block: nn.Module, x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+) -> torch.Tensor:
+    return block(x, cosines, sines)
+
+
+def compiled_through() -> Any:
+    """Return a layer's step compiled for any length and number of rows."""
+    return torch.compile(_through, dynamic=True)
+
+
 class Network(nn.Module):
     """Trunk, sketch, aggregates and attributes, fused into one summary per row."""
 
     def __init__(self, representation: Representation, size: Size) -> None:
         super().__init__()
         self.size = size
+        self.through: Any = None  # what takes a layer's step in training, such as a compiled one
         self.frozen = False  # scenarios of few entities read the trunk as it was pretrained
         width = size.width
         self.events = EventEncoder(representation, width)
@@ -125,14 +155,18 @@ class Network(nn.Module):
             Block(width, size.heads, size.dropout) for _ in range(size.layers)
         )
         self.norm = nn.LayerNorm(width)
-        self.input_dropout = nn.Dropout(size.dropout)
+        self.input_dropout = Dropout(size.dropout)
         categories = representation.categories()
         self.following = Following(categories, width)
         self.sketched = sketched_fields(categories, size.sketch_fields)
         bag = max(len(self.sketched), 1) * len(BAG_DECAY_DAYS) * width
         self.bag = mlp(bag, width, width, size.dropout)
         self.panel = Panel(
-            representation.mean, representation.deviation, size.summary, _PANEL_DROPOUT
+            representation.mean,
+            representation.deviation,
+            size.summary,
+            _PANEL_DROPOUT,
+            outcomes=outlook_size(representation.aggregates),
         )
         self._build_attributes(representation, width)
         parts = 2 * width + size.summary + (width if self.has_attributes else 0)
@@ -197,8 +231,9 @@ class Network(nn.Module):
         """Return the trunk's state after each event."""
         x = self.input_dropout(self.events(batch))
         cosines, sines = self._rotary(x)
+        through = self.through if self.training and self.through is not None else _through
         for block in self.blocks:
-            x = block(x, cosines, sines)
+            x = through(block, x, cosines, sines)
         return self.norm(x)
 
     def _rotary(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

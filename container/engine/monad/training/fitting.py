@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
-from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import ItemHead
-from monad.training.loop import BudgetModule, Plan, loader, run_trainer, take_best
+from monad.model.head import Head, Known
+from monad.model.heads import ItemHead, ScoreHead
+from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -27,18 +28,20 @@ from monad.training.rows import (
 )
 from monad.training.scenario import ScenarioBatches, ScenarioModule
 from monad.training.settings import settings, training_end, validation_range
+from monad.training.streams import Plan, loader
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
+_TUNING_RATE = 5e-4  # for heads that start from what pretraining foresees
 _ITEM_RATE = 2e-3
 _ITEM_ROWS = 64  # each brings some hundred and fifty pairs
 # Below, item embeddings that learn from a scenario's labels remember its entities.
 _FEW_ENTITIES = 50_000
-_HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
+_MOST_START_ROWS = 50_000  # that a head is started from
 _LABEL_SHARE = 0.2
 # Under a budget on a CPU most rows are read with their last few events only: sketch and aggregates
 # then see several times as many rows, which matters more to these tasks than long sequences do.
@@ -71,12 +74,12 @@ def fit_scenario(
         return _finished(trained, store.num_entities, begun, {})
     module.next_item = False
     rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+    if module.pretrained and module.task.kind in ("binary", "multilabel"):
+        rate = _TUNING_RATE
     chosen = settings(module.checkpoint.config, params, rate, run_logger)
     if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
         chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
     train, validation = _rows(module, params)
-    if module.task.kind == "regression" and params.time_budget_seconds is not None:
-        train = _recent(train, np.random.default_rng(params.seed))
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -92,8 +95,6 @@ def fit_scenario(
         origin = next((t.origin for t in train.targets if t.origin), None)
         module.item_position = module.checkpoint.representation.item_field(origin)
     head = module.make_head()
-    if isinstance(train.targets, np.ndarray):
-        head.start_from(train.targets)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     budget = params.time_budget_seconds
@@ -114,6 +115,12 @@ def fit_scenario(
             time.monotonic() - begun,
         )
     batches.prepare(train)
+    if isinstance(train.targets, np.ndarray):
+        some = np.arange(min(len(train), _MOST_START_ROWS))  # rows come in random order
+        aggregates = batches.aggregates(train, some)
+        names = module.checkpoint.representation.aggregate_names
+        known = Known(aggregates, names, module.network.panel.foresee(aggregates))
+        head.start_from(train.targets[some], known)
     adapts = budget is not None and "epochs" not in params.given
     per_epoch = max(len(train) // chosen.rows, 1)
     plan = Plan(
@@ -124,14 +131,15 @@ def fit_scenario(
         label="Training",
         deadline=None if budget is None else begun + budget,
         timed_epochs=adapts,
-        most_steps=max(_PASSES * per_epoch, _FEWEST_STEPS) if adapts else None,
+        most_steps=_most_steps(head, module.pretrained, per_epoch) if adapts else None,
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
-    module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
+    few = store.num_entities < _FEW_ENTITIES
+    module.network.frozen = adapts and few and module.pretrained
     if module.network.frozen:
         run_logger.info("Few main entities: events and trunk stay as they were pretrained")
         if isinstance(head, ItemHead):
@@ -162,6 +170,17 @@ def fit_scenario(
     return _finished(lightning_module, store.num_entities, begun, rows)
 
 
+def _most_steps(head: Head, pretrained: bool, per_epoch: int) -> int:
+    """Return after how many steps more training would only fit the noise of its rows.
+
+    A head that starts from what pretraining foresees needs no fewest steps: with few labels it
+    begins better than they can make it.
+    """
+    if pretrained and isinstance(head, ScoreHead) and head.started:
+        return max(_PASSES * per_epoch, 1)
+    return max(_PASSES * per_epoch, _FEWEST_STEPS)
+
+
 def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     """Tell whether the last weights are about as good as the best on the validation rows.
 
@@ -176,14 +195,6 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     if monitor[1] == "max":
         return float(last) >= (1.0 - _LOWER) * float(best)
     return float(last) <= float(best) + _WORSE * abs(float(best))
-
-
-def _recent(rows: Rows, random: np.random.Generator) -> Rows:
-    """Leave out older rows at random, half of them for each half life."""
-    if not len(rows):
-        return rows
-    age = float(rows.stamps.max()) - rows.stamps
-    return rows.take(np.flatnonzero(random.random(len(rows)) < np.exp2(-age / _HALF_LIFE)))
 
 
 def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
@@ -205,15 +216,15 @@ def _finished(
     found = trained.trainer.callback_metrics
     metrics = {k: float(v) for k, v in found.items() if k.startswith("val_")}
     metrics |= {
-        "training_seconds": time.monotonic() - begun,
-        "steps": float(trained.global_step),
+        "setup_seconds": trained.setup_seconds,
+        "training_seconds": time.monotonic() - begun - trained.setup_seconds,
+        "steps": float(steps_of(trained)),
         "num_entities": float(num_entities),
         **extra,
     }
     log_metrics(
         run_logger,
-        f"Scenario trained in {metrics['training_seconds']:.1f} seconds,"
-        f" {trained.global_step} steps",
+        f"Scenario trained in {metrics['training_seconds']:.1f} seconds, {steps_of(trained)} steps",
         metrics,
     )
     return metrics

@@ -23,13 +23,17 @@ from monad.io.storage import resolve_output
 from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
-from monad.training.loop import Plan, loader, run_trainer, take_best
+from monad.training.loop import run_trainer, steps_of, take_best
+from monad.training.outlook import learn_outlook
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
+    AVERAGED,
     LAST_EVENTS,
+    REST,
     history_rate,
+    log_choices,
     network_size,
     settings,
     shape_of,
@@ -38,6 +42,7 @@ from monad.training.settings import (
     training_params,
     uses_gpu,
 )
+from monad.training.streams import Plan, loader
 
 FEATURES = "features"
 SUGGESTED = "suggested_config.yaml"
@@ -265,15 +270,16 @@ def _train(
         config, params, store, representation, attempt, begun
     )
     metrics = {name: float(value) for name, value in validated.items()}
-    metrics["training_seconds"] = time.monotonic() - begun
-    metrics["steps"] = float(module.global_step)
+    metrics["setup_seconds"] = module.setup_seconds
+    metrics["training_seconds"] = time.monotonic() - begun - module.setup_seconds
+    metrics["steps"] = float(steps_of(module))
     metrics["num_events"] = float(store.num_events)
     metrics["num_entities"] = float(store.num_entities)
     write_checkpoint(attempt.scratch, config, representation, network, module.heads, None, None, {})
     log_metrics(
         pretrain_logger,
         f"Foundation model trained in {metrics['training_seconds']:.1f} seconds,"
-        f" {module.global_step} steps",
+        f" {steps_of(module)} steps",
         metrics,
     )
     return metrics
@@ -298,6 +304,7 @@ def _train_network(
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
     end = representation.training_end
     train, validation, last_events = _histories(config, reader, end, params)
+    learn_outlook(network.panel, reader, train.entities, end, params, chosen.gpu, begun)
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
     splits = SplitBatches(reader, train.entities, end, 256, 4_096)
@@ -310,21 +317,23 @@ def _train_network(
         deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
         timed_epochs=adapts and "epochs" not in params.given,
         seed=params.seed,
+        rate_end=REST if adapts and last_events else 0.02,
+        averaged=adapts and AVERAGED,
     )
     pretrain_logger.info(
         "Foundation model training started: %d parameters, %d main entities with %.1f events each,"
-        " width %d, %d layers, %d events a row at most, dropout %g, output on scratch",
+        " output on scratch",
         sum(p.numel() for p in network.parameters()),
         len(train),
         shape.mean_length,
-        size.width,
-        size.layers,
-        size.max_events,
-        size.dropout,
     )
+    softmax = softmax_of(chosen.gpu, adapts)
+    log_choices(pretrain_logger, size, softmax, shape.items)
     _quiet(logging.getLogger("lightning"))
-    module = PretrainModule(network, heads, plan, softmax_of(chosen.gpu, adapts))
+    module = PretrainModule(network, heads, plan, softmax)
     module.last_events = last_events
+    if chosen.gpu and adapts:
+        module.cut_on_device(reader, batches, checks)
     module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
     best = run_trainer(
         module,

@@ -5,165 +5,37 @@ With a budget the learning rate follows the share of the budget that is used, an
 early enough for the last validation. Without one the documented parameters hold.
 """
 
-import dataclasses
 import logging
-import queue
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
+from monad.model.network import Network
+from monad.training.averaging import Averaging
+from monad.training.gpu import set_up
+from monad.training.ranks import agreed, gpu_present, rank_and_size
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
+from monad.training.streams import BatchStream, Plan, Prefetched, TimedStream
 from monad.training.threads import calibrate_threads
 
-Make = Callable[[int, int], Iterator[Any]]
 _WARM_UP = 0.03
-_FLOOR = 0.02
 _REPORT_SECONDS = 5.0
-_VALIDATE_SHARE = 0.05  # of the budget between two validations, at least
-_VALIDATE_RATIO = 15.0  # time between validations, as a multiple of what one takes
-
-
-@dataclasses.dataclass
-class Plan:
-    """What the trainer is to do.
-
-    Attributes:
-        steps_per_epoch: Known number of batches of an epoch.
-        learning_rate: Peak rate.
-        deadline: `time.monotonic()` at which everything must be done, or None.
-        most_steps: Steps after which more training would only fit the rows' noise.
-        timed_epochs: Validate by the clock instead of after each pass over the data.
-    """
-
-    epochs: int
-    steps_per_epoch: int
-    learning_rate: float
-    deadline: float | None
-    started: float
-    label: str
-    timed_epochs: bool = False
-    most_steps: int | None = None
-    seed: int = 0
-
-
-class BatchStream(IterableDataset):
-    """Yields the batches of one epoch.
-
-    *make* is called with the epoch's number and the number of its batches to leave out, which is
-    not zero only for the epoch in which an earlier attempt was interrupted.
-    """
-
-    def __init__(self, make: Make) -> None:
-        self.make = make
-        self.epoch = 0
-        self.skip = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch, skip = self.epoch, self.skip
-        self.epoch, self.skip = self.epoch + 1, 0
-        return self.make(epoch, skip)
-
-
-class TimedStream(IterableDataset):
-    """Yields batches without end, cut where it is time to validate.
-
-    A pass over little data takes less time than a validation, one over much data more than the
-    budget. So what the trainer takes for an epoch ends when a share of the budget has passed. An
-    attempt that continues another begins with a pass of its own: *epoch* sets its number.
-    """
-
-    def __init__(self, make: Make, plan: Plan, module: "BudgetModule") -> None:
-        self.epoch = 0
-        self.skip = 0
-        self.batches = self._endless(make)
-        self.plan, self.module = plan, module
-
-    def _endless(self, make: Make) -> Iterator[Any]:
-        while True:
-            found = False
-            for batch in make(self.epoch, 0):
-                found = True
-                yield batch
-            if not found:
-                return
-            self.epoch += 1
-
-    def __iter__(self) -> Iterator[Any]:
-        begun = time.monotonic()
-        whole = (self.plan.deadline or begun) - self.plan.started
-        pause = max(_VALIDATE_SHARE * whole, _VALIDATE_RATIO * self.module.validation_seconds)
-        for batch in self.batches:
-            yield batch
-            if time.monotonic() - begun > pause:
-                return
-
-
-class Prefetched(IterableDataset):
-    """Makes batches on a thread while the device works; for devices that do not need the CPU."""
-
-    def __init__(self, inner: IterableDataset, depth: int = 4) -> None:
-        self.inner, self.depth = inner, depth
-
-    def __iter__(self) -> Iterator[Any]:
-        ready: queue.Queue = queue.Queue(self.depth)
-        stop = threading.Event()
-
-        def put(item: Any) -> bool:
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.2)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def work() -> None:
-            try:
-                for batch in self.inner:
-                    if not put((batch, None)):
-                        return
-                put((None, None))
-            except BaseException as error:
-                put((None, error))
-
-        worker = threading.Thread(target=work, daemon=True)
-        worker.start()
-        try:
-            while True:
-                batch, error = ready.get()
-                if error is not None:
-                    raise error
-                if batch is None:
-                    return
-                yield batch
-        finally:
-            stop.set()
-            worker.join(timeout=5.0)
-
-
-def loader(
-    make: Make,
-    plan: Plan | None = None,
-    module: "BudgetModule | None" = None,
-) -> DataLoader:
-    """Return a loader over batches that are made whole."""
-    stream: IterableDataset = BatchStream(make)
-    if plan is not None and module is not None and plan.timed_epochs:
-        stream = TimedStream(make, plan, module)
-    if torch.cuda.is_available() and plan is not None:
-        stream = Prefetched(stream)
-    return DataLoader(stream, batch_size=None, num_workers=0)
+_DECAY = 0.01
+_FIRST_STEPS = 3
+_MOST_RESERVED = 0.1  # share of a budget that an untimed validation may be thought to take
+# Forked processes share the data that lie in memory, and only the first goes on after training.
+# Some batches leave parts of the network out, such as the aggregates' branch.
+_FORKED = "ddp_fork_find_unused_parameters_true"
+_DECIDE_STEPS = 10  # steps between two decisions of several processes whether to stop
 
 
 class BudgetModule(lightning.LightningModule):
@@ -176,6 +48,8 @@ class BudgetModule(lightning.LightningModule):
         self.automatic_optimization = True
         self.validation_seconds = 0.0
         self.validation_steps = 0.0
+        self.setup_seconds = 0.0  # spent before the budget's clock ran
+        self.common_progress: float | None = None  # of several processes: one rate for all
         self._validation_started = 0.0
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -183,12 +57,12 @@ class BudgetModule(lightning.LightningModule):
         return [{"params": list(self.parameters()), "scale": 1.0}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Build AdamW; embeddings, norms and biases do not decay."""
+        """Build AdamW; norms and biases do not decay."""
         groups = []
         for group in self.parameter_groups():
             matrices = [p for p in group["params"] if p.ndim > 1]
             others = [p for p in group["params"] if p.ndim <= 1]
-            for params, decay in ((matrices, 0.01), (others, 0.0)):
+            for params, decay in ((matrices, _DECAY), (others, 0.0)):
                 if params:
                     groups.append(
                         {
@@ -213,6 +87,8 @@ class BudgetModule(lightning.LightningModule):
 
     def progress(self) -> float:
         """Return the share of the training that is done."""
+        if self.plan.deadline is not None and self.common_progress is not None:
+            return self.common_progress
         if self.plan.deadline is not None:
             whole = self.plan.deadline - self.plan.started
             done = (time.monotonic() - self.plan.started) / max(whole, 1e-6)
@@ -227,7 +103,7 @@ class BudgetModule(lightning.LightningModule):
         self._seed(self.global_step)
         done = self.progress()
         warm = min((self.global_step + 1) / max(_WARM_UP * self.expected_steps(), 10.0), 1.0)
-        factor = warm * max(_FLOOR, 1.0 - done)
+        factor = warm * max(0.0, 1.0 - done * (1.0 - self.plan.rate_end))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.plan.learning_rate * group["scale"] * factor
 
@@ -244,7 +120,8 @@ class BudgetModule(lightning.LightningModule):
 
     def _seed(self, step: int) -> None:
         # A resumed training must draw what an uninterrupted one draws; GPUs keep their own state.
-        torch.default_generator.manual_seed((self.plan.seed << 32) + step)
+        rank = rank_and_size()[0]
+        torch.default_generator.manual_seed((self.plan.seed << 32) + (rank << 28) + step)
 
     def on_validation_epoch_start(self) -> None:
         """Start the validation clock."""
@@ -254,6 +131,7 @@ class BudgetModule(lightning.LightningModule):
     def validation_done(self) -> None:
         """Stop the validation clock."""
         self.validation_seconds = time.monotonic() - self._validation_started
+        self.log("trained_steps", float(self.global_step))
 
 
 class _Watch(Callback):
@@ -263,6 +141,7 @@ class _Watch(Callback):
         self.last_report = time.monotonic()
         self.losses: list[torch.Tensor] = []
         self.rows = 0
+        self.events = 0
         self.step_seconds = 0.0
         self._begun = 0.0
         self.most_threads = torch.get_num_threads()
@@ -286,23 +165,40 @@ class _Watch(Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        self.step_seconds = max(0.8 * self.step_seconds, now - self._begun)
+        spent = now - self._begun
+        if pl_module.global_step > _FIRST_STEPS:  # those before it tell of the machine's start
+            spent = max(0.8 * self.step_seconds, spent)
+        self.step_seconds = spent
         self.losses.append(outputs["loss"].detach())  # read at reports only: reading waits
         self.rows += len(batch["length"])
+        self.events += len(batch.get("followed", ()))
         plan = pl_module.plan
         if plan.deadline is not None:
-            expected = max(
-                pl_module.validation_seconds, self.step_seconds * pl_module.validation_steps
+            # An estimate counts only until a validation was timed, and never for much: the first
+            # steps are slow.
+            expected = pl_module.validation_seconds or min(
+                self.step_seconds * pl_module.validation_steps,
+                _MOST_RESERVED * (plan.deadline - plan.started),
             )
             reserve = (
-                1.2 * expected + 1.5 * self.step_seconds + 0.005 * (plan.deadline - plan.started)
+                1.1 * expected + 1.2 * self.step_seconds + 0.002 * (plan.deadline - plan.started)
             )
-            if now + reserve >= plan.deadline:
+            if trainer.world_size > 1:
+                self._decide_together(trainer, pl_module, now + reserve)
+            elif now + reserve >= plan.deadline:
                 trainer.should_stop = True
         if plan.most_steps is not None and pl_module.global_step >= plan.most_steps:
             trainer.should_stop = True
         if now - self.last_report >= _REPORT_SECONDS:
             self._report(pl_module, now)
+
+    def _decide_together(self, trainer: Any, module: Any, ready: float) -> None:
+        if trainer.global_step % _DECIDE_STEPS:
+            return
+        late = ready + _DECIDE_STEPS * self.step_seconds >= module.plan.deadline
+        module.common_progress = None
+        progress, stop = agreed(module.progress(), float(late))
+        module.common_progress, trainer.should_stop = progress, bool(stop)
 
     def _report(self, module: Any, now: float) -> None:
         plan, done = module.plan, module.progress()
@@ -324,7 +220,7 @@ class _Watch(Callback):
             },
         )
         self._calibrate(module)
-        self.last_report, self.losses, self.rows = now, [], 0
+        self.last_report, self.losses, self.rows, self.events = now, [], 0, 0
 
     def _speed(self, module: Any, now: float) -> dict[str, float]:
         """Return throughput since the last report, and the GPU's memory where there is one."""
@@ -332,6 +228,7 @@ class _Watch(Callback):
         made = {
             "steps_per_second": len(self.losses) / seconds,
             "rows_per_second": self.rows / seconds,
+            "events_per_second": self.events / seconds,
         }
         if module.device.type == "cuda":
             made["gpu_memory_gib"] = torch.cuda.max_memory_allocated(module.device) / 2**30
@@ -340,20 +237,31 @@ class _Watch(Callback):
 
 def device_settings(params: TrainingParams | Any) -> dict[str, Any]:
     """Return Lightning's accelerator, devices, strategy and precision; CPU when there is no GPU."""
-    gpu = params.accelerator in ("gpu", "auto", "cuda") and torch.cuda.is_available()
+    gpu = params.accelerator in ("gpu", "auto", "cuda") and gpu_present()
     made: dict[str, Any] = {"accelerator": "gpu" if gpu else "cpu"}
-    made["devices"] = params.devices if gpu else 1
-    if gpu and params.devices == "auto":
-        made["devices"] = [_least_busy()]
-    if params.strategy and gpu:
+    made["devices"] = params.devices if gpu or params.accelerator == "cpu" else 1
+    if params.devices == "auto":
+        made["devices"] = [_least_busy()] if gpu else 1
+    several = _how_many(made["devices"]) > 1
+    if several and params.strategy in (None, "ddp"):
+        made["strategy"] = _FORKED
+    elif params.strategy and (gpu or several):
         made["strategy"] = params.strategy
     precision = params.precision
     if precision is None:
-        precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else 32
-        if gpu and precision == 32:
-            precision = "16-mixed"
+        precision = 32
+        if gpu:  # asking makes a context on the GPU, which processes forked later cannot share
+            found = several or torch.cuda.is_bf16_supported()
+            precision = "bf16-mixed" if found else "16-mixed"
     made["precision"] = precision
     return made
+
+
+def _how_many(devices: Any) -> int:
+    if isinstance(devices, list):
+        return len(devices)
+    count = int(devices)
+    return torch.cuda.device_count() if count < 0 else count
 
 
 def _least_busy() -> int:
@@ -388,6 +296,8 @@ def run_trainer(
         save_weights_only=budget,
     )
     callbacks: list[Any] = [_Watch(), keeper, *params.callbacks]
+    if module.plan.averaged:
+        callbacks.insert(0, Averaging())
     if params.checkpoint_every_n_steps:
         callbacks.append(
             ModelCheckpoint(
@@ -428,13 +338,24 @@ def run_trainer(
         **device_settings(params),
     )
     continued = _continued(train, attempt)
+    set_up(module, validation, trainer)
     try:
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
+        module.trainer = trainer  # which a module does not know where other processes trained it
+        network = getattr(module, "network", None)
+        if isinstance(network, Network):
+            network.through = None
         if continued is not None:
             continued.unlink(missing_ok=True)
     found = Path(keeper.best_model_path) if keeper.best_model_path else None
     return found if found is not None and found.is_file() else None
+
+
+def steps_of(module: BudgetModule) -> int:
+    """Return the number of steps of a finished training, of whichever process."""
+    steps = module.global_step
+    return steps or int(module.trainer.callback_metrics.get("trained_steps", 0))
 
 
 def take_best(module: lightning.LightningModule, best: Path | None) -> None:

@@ -20,11 +20,12 @@ from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.catalogue import check_metrics, extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
-from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, header
+from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, header
 from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
-from monad.model.heads import Head, ItemField, build_head
+from monad.model.head import Head
+from monad.model.heads import ItemField, build_head
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
@@ -62,6 +63,7 @@ class MonadModuleImpl:
         self.next_item = bool(checkpoint.extra.get("next_item", False))
         self.network = Network(checkpoint.representation, checkpoint.size)
         self.network.load_state_dict(checkpoint.network)
+        self.pretrained = True
         self.head: Head | None = None
         if checkpoint.task is not None and checkpoint.head:
             self.head = self.make_head()
@@ -116,6 +118,15 @@ class MonadModuleImpl:
             size.max_events,
             sketch_fields=size.sketch_fields,
         )
+
+    def start_over(self, seed: int = 0) -> None:
+        """Forget what pretraining learned: random weights, all of which the next `fit` may train.
+
+        It shows what pretraining brings; a scenario is not better for it.
+        """
+        torch.manual_seed(seed)
+        self.network = Network(self.checkpoint.representation, self.checkpoint.size)
+        self.pretrained = False
 
     def fit(self, training_params: TrainingParams | None = None, **overrides: Any) -> None:
         """Train on the training range and write the checkpoint to `checkpoint_dir`.
@@ -287,7 +298,10 @@ class MonadModuleImpl:
                         wanted.extend(items[owners == i] for i in range(len(output)))
                 if file is not None:
                     ids = self.store.entity_ids[batch["entities"].numpy()]
-                    file.add(ids.tolist(), values[0])
+                    if isinstance(values[0], Ranked):
+                        file.add_ranked(ids.tolist(), values[0])
+                    else:
+                        file.add(ids.tolist(), values[0])
             used = Rows(ordered.entities[:done], ordered.stamps[:done], None)
             if rows.targets is not None:
                 used = ordered.take(np.arange(done))
@@ -324,13 +338,8 @@ class MonadModuleImpl:
             k = params.top_k or DEFAULT_TOP_K
             known = len(batches.item_field.values) + 2
             best = torch.topk(output[:, :known], min(k, known - 2))
-            names = np.array(["", "", *batches.item_field.values], dtype=object)
-            short = k - best.indices.shape[1]
-            rows = [
-                [*names[items], *[""] * short, *scores, *[""] * short]
-                for items, scores in zip(best.indices.numpy(), best.values.numpy(), strict=True)
-            ]
-            return rows, None, list(best.indices.numpy())
+            ranked = Ranked(batches.item_names, best.indices.numpy(), best.values.numpy(), k)
+            return ranked, None, list(best.indices.numpy())
         raw = params.output_type == "raw" and self.task.kind != "regression"
         decoded = self.head.decode(output)
         shown: Any = output.numpy() if raw else decoded

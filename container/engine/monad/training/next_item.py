@@ -16,26 +16,29 @@ from monad.config.params import TrainingParams
 from monad.data.batches import Batch
 from monad.data.representation import Representation
 from monad.logs import run_logger
-from monad.model.heads import Head
-from monad.training.loop import Plan, loader, run_trainer, take_best
+from monad.model.head import Head
+from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
+    AVERAGED,
     LAST_EVENTS,
     history_rate,
+    log_choices,
     settings,
     shape_of,
     softmax_of,
     training_end,
     uses_gpu,
 )
+from monad.training.streams import Plan, loader
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
-_RATE_SHARE = 0.67  # of the rate that pretraining begins with
+_RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with, REST
 _ASKED = 300
 _FEWEST = 20
 _SHARE = 0.98
@@ -115,11 +118,16 @@ def fit_next_item(
         deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
         timed_epochs=adapts and "epochs" not in params.given,
         seed=params.seed,
+        averaged=adapts and AVERAGED,
     )
     softmax = softmax_of(chosen.gpu, adapts)
+    items = len(representation.categories()[module.item_position].values)
+    log_choices(run_logger, module.network.size, softmax, items)
     lightning_module = NextItemModule(
         module.network, plan, module.item_position, softmax, run_logger
     )
+    if chosen.gpu and adapts:
+        lightning_module.cut_on_device(reader, batches, checks)
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:

@@ -16,17 +16,19 @@ from torch.nn import functional
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.batches import FUTURE_DAYS, Batch, RowReader, batches_by_length
+from monad.data.device import DeviceColumns
 from monad.data.representation import Representation
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.following import Softmax
-from monad.model.heads import MemberHead
+from monad.model.head import MemberHead
 from monad.model.network import Network
-from monad.training.loop import BudgetModule, Plan
+from monad.training.loop import BudgetModule
 from monad.training.sequences import SequenceBatches
+from monad.training.streams import Plan
 
 _SIDE_POSITIONS = 1_024  # positions that learn the smaller fields, times and numbers
 _GAP_EDGES = (0.5, 3.0, 5.0, 6.5, 7.3, 8.0, 9.0, 9.6, 10.4, 11.2)  # log minutes
-_SPLIT_EVERY = 4  # every so many batches learn future windows
+_SPLIT_EVERY, _SPLIT_EVERY_GPU = 4, 12  # every so many batches learn future windows
 _RANKED = 10
 
 
@@ -82,10 +84,12 @@ def next_item_loss(
     network: Network, states: torch.Tensor, batch: Batch, position: int, softmax: Softmax
 ) -> torch.Tensor:
     """Return the loss of a field's next value at every position that has one."""
-    follows = batch["valid"][:, 1:]
-    x = states[:, :-1][follows]
-    target = batch["codes"][position][:, 1:][follows]
-    return network.following.loss(position, x, network.events.vectors(position), target, softmax)
+    at = batch["followed"]
+    x = states.flatten(0, 1).index_select(0, at)
+    target = batch["codes"][position].flatten().index_select(0, at + 1)
+    table = network.events.vectors(position)
+    complete = bool(batch["complete"] >> position & 1)
+    return network.following.loss(position, x, table, target, softmax, complete)
 
 
 def last_event_ranks(
@@ -115,8 +119,27 @@ class NextItemModule(BudgetModule):
         self.position = position
         self.softmax = softmax
         self.side: PretrainHeads | None = None
+        self.reader: RowReader | None = None  # of the columns that windows are cut out of
+        self._columns: DeviceColumns | None = None
         self.last_events = True  # validation asks for last events, not for every position
         self._validated: list[tuple[torch.Tensor, ...]] = []
+
+    def cut_on_device(self, reader: RowReader, *batches: SequenceBatches) -> None:
+        """Let windows be cut on the device, out of columns that are put there once."""
+        if reader.dense:
+            return
+        self.reader = reader
+        for each in batches:
+            each.named = True
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Move a batch to the device, or make there what it names."""
+        if "window_begin" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._columns is None:
+            assert self.reader is not None
+            self._columns = DeviceColumns(self.reader, device)
+        return self._columns.sequences(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""
@@ -131,10 +154,10 @@ class NextItemModule(BudgetModule):
         if self.position >= 0:
             total = next_item_loss(self.network, states, batch, self.position, self.softmax)
         if self.side is not None:
-            rows, at = batch["valid"][:, 1:].nonzero(as_tuple=True)
-            if len(rows) > _SIDE_POSITIONS:
-                chosen = torch.randperm(len(rows), device=rows.device)[:_SIDE_POSITIONS]
-                rows, at = rows[chosen], at[chosen]
+            flat = batch["followed"]
+            if len(flat) > _SIDE_POSITIONS:
+                flat = flat[torch.randint(len(flat), (_SIDE_POSITIONS,), device=flat.device)]
+            rows, at = flat // states.shape[1], flat % states.shape[1]
             if len(rows):
                 x = states[rows, at]
                 total = total + self.side.side_loss(self.network, x, batch, rows, at + 1)
@@ -215,7 +238,11 @@ class SplitBatches:
 
 
 def mixed(
-    sequences: SequenceBatches, splits: SplitBatches, seed: int, epoch: int, skip: int = 0
+    sequences: SequenceBatches,
+    splits: SplitBatches,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
 ) -> Iterator[Batch]:
     """Yield one epoch of histories with a batch of split points after every few of them."""
     return islice(_mixed(sequences, splits, seed, epoch), skip, None)
@@ -227,7 +254,9 @@ def _mixed(
     others = splits.epoch((seed + 1, epoch))
     for number, batch in enumerate(sequences.epoch((seed, epoch))):
         yield batch
-        if number % _SPLIT_EVERY == _SPLIT_EVERY - 1:
+        # Split points are read on the CPU, so a GPU gets them less often, not to wait for them.
+        every = _SPLIT_EVERY_GPU if sequences.named else _SPLIT_EVERY
+        if number % every == every - 1:
             following = next(others, None)
             if following is not None:
                 yield following

@@ -14,12 +14,15 @@ from monad.data.fields import FIRST
 from monad.data.pairs import PairReader
 from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
+from monad.io.predictions import item_names
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import Head, to_device
+from monad.model.head import Head
+from monad.model.heads import to_device
 from monad.model.network import Network
 from monad.tasks import Task
-from monad.training.loop import BudgetModule, Plan
+from monad.training.loop import BudgetModule
 from monad.training.rows import Rows
+from monad.training.streams import Plan
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
@@ -45,6 +48,7 @@ class ScenarioBatches:
         if self.pairs is not None:
             index = reader.categories[item_position]
             self.item_field = reader.representation.fields[index]
+            self.item_names = item_names(["", "", *self.item_field.values])
             self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
 
     def prepare(self, rows: Rows) -> None:
@@ -54,6 +58,13 @@ class ScenarioBatches:
         parts = [np.arange(at, min(at + 8192, len(rows))) for at in range(0, len(rows), 8192)]
         found = [self.reader.aggregates.read(rows.entities[p], rows.stamps[p]) for p in parts]
         self._prepared[id(rows)] = np.concatenate(found)
+
+    def aggregates(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
+        """Return the aggregates of some of the rows, computed unless `prepare` has."""
+        known = self._prepared.get(id(rows))
+        if known is not None:
+            return known[chosen]
+        return self.reader.aggregates.read(rows.entities[chosen], rows.stamps[chosen])
 
     def epoch(
         self, rows: Rows, seed: tuple[int, int] | None, size: int, skip: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from monad.data.batches import Batch, RowReader, batches_by_length
+from monad.data.device import windows
 
 _MOST_WINDOWS = 4
 
@@ -60,6 +61,11 @@ class SequenceBatches:
         self.chosen = chosen
         self.tokens = tokens
         self.rows = rows
+        self.named = False  # give windows by name, for columns that lie on the device
+
+    def read(self, begin: np.ndarray, end: np.ndarray) -> Batch:
+        """Return a batch of windows."""
+        return windows(begin, end) if self.named else self.reader.sequences(begin, end)
 
     @property
     def window(self) -> int:
@@ -90,7 +96,7 @@ class SequenceBatches:
         end = end - np.where(newest, 0, back)
         begin = np.maximum(begin, end - self.window)
         for part in batches_by_length(end - begin, self.tokens, self.rows, random):
-            yield self.reader.sequences(begin[part], end[part])
+            yield self.read(begin[part], end[part])
 
     def in_order(self) -> Iterator[Batch]:
         """Yield every history's newest window once, ordered by length."""
@@ -99,4 +105,4 @@ class SequenceBatches:
         order = np.argsort(end - begin, kind="stable")
         for part in batches_by_length((end - begin)[order], self.tokens, self.rows, None):
             rows = order[part]
-            yield self.reader.sequences(begin[rows], end[rows])
+            yield self.read(begin[rows], end[rows])

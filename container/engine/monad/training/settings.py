@@ -5,7 +5,6 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
 
 from monad.config.params import TrainingParams, training_params_from_mapping
 from monad.config.schema import FoundationModelConfig
@@ -14,13 +13,20 @@ from monad.data.representation import Representation
 from monad.data.store import Store
 from monad.model.following import Softmax
 from monad.model.network import Size
+from monad.training.ranks import gpu_present
 
 LAST_EVENTS = 1_500  # held-out last events that validate the next-item part
+AVERAGED = True
+# Pretraining under a budget ends at this share of its rate, where a next-item scenario goes on: the
+# two are one schedule. The average of the weights is as good as weights at a rate of zero.
+REST = 0.5
 _SHORT_LENGTH = 20.0
 # By device and by whether histories are short; see docs/experiments.md.
-_DROPOUT = {False: {False: 0.2, True: 0.3}, True: {False: 0.4, True: 0.5}}
+_DROPOUT = {False: {False: 0.2, True: 0.5}, True: {False: 0.4, True: 0.5}}
 _FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
-_RATE, _RATE_SHORT, _RATE_GPU = 1.5e-3, 2.5e-3, 1e-3
+_SOFTMAX_GPU, _SOFTMAX_CPU = (50_000, 4_096), (5_000, 512)
+_BATCHES_GPU, _BATCHES_CPU = (4_096, 65_536, 60), (1_024, 8_192, 200)  # least, most, a pass
+_RATE, _RATE_SHORT, _RATE_GPU = 4e-3, 2.5e-3, 1e-3
 
 
 @dataclasses.dataclass
@@ -41,7 +47,7 @@ def training_params(config: FoundationModelConfig) -> TrainingParams:
 
 def uses_gpu(params: Any) -> bool:
     """Tell whether a GPU is wanted and present."""
-    return params.accelerator in ("gpu", "auto", "cuda") and torch.cuda.is_available()
+    return params.accelerator in ("gpu", "auto", "cuda") and gpu_present()
 
 
 def training_end(config: FoundationModelConfig) -> int | None:
@@ -136,7 +142,23 @@ def softmax_of(gpu: bool, adapts: bool) -> Softmax:
     """Return how next items are learned on a device."""
     if not adapts:
         return Softmax()
-    return Softmax(50_000, 4_096) if gpu else Softmax(5_000, 512)
+    return Softmax(*(_SOFTMAX_GPU if gpu else _SOFTMAX_CPU))
+
+
+def log_choices(logger: logging.Logger, size: Size, softmax: Softmax, items: int) -> None:
+    """Say how next items are learned, and with which network."""
+    full = items <= softmax.full_items
+    loss = "full softmax over" if full else f"softmax over {softmax.negatives} negatives of"
+    logger.info(
+        "Next items: %s %d items; width %d, %d layers, %d heads, dropout %g, %d events a row at most",
+        loss,
+        items,
+        size.width,
+        size.layers,
+        size.heads,
+        size.dropout,
+        size.max_events,
+    )
 
 
 def settings(
@@ -163,7 +185,7 @@ def settings(
     loaders = config.data_loader_params
     tokens, rows = (65_536, 1_024) if gpu else (4_096, 256)
     if adapts and shape is not None:
-        least, most, parts = (4_096, 65_536, 60) if gpu else (1_024, 8_192, 200)
+        least, most, parts = _BATCHES_GPU if gpu else _BATCHES_CPU
         tokens = int(np.clip(shape.events // parts, least, most))
         rows = min(max(tokens // 4, 16), 8_192)
     tokens = loaders.max_tokens_per_batch or tokens

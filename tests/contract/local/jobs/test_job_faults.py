@@ -133,15 +133,17 @@ def test_capacity_error(account, faults):
 
 
 def test_backup_family_helps_against_capacity_error(account, faults):
-    """A pool with a back-up family that has capacity starts."""
+    """A pool with a back-up family that has capacity starts, while one without stays as it is."""
     faults.add("capacity-error", family="GPU_NV_S")
-    account.rows(
-        "create compute pool backed min_nodes = 1 max_nodes = 1 instance_family = GPU_NV_S"
-        " backup_instance_families = ('GPU_NV_M')", "ADMIN",
-    )  # fmt: skip
+    one_node = "min_nodes = 1 max_nodes = 1 instance_family = GPU_NV_S"
+    backup = "backup_instance_families = ('GPU_NV_M')"
+    account.rows(f"create compute pool alone {one_node}", "ADMIN")
+    account.rows(f"create compute pool backed {one_node} {backup}", "ADMIN")
     until(lambda: account.rows("describe compute pool backed", "ADMIN")[0]["state"] == "IDLE")
-    row = account.rows("describe compute pool backed", "ADMIN")[0]
-    assert (row["error_code"], row["idle_nodes"]) == ("", 1)
+    (backed,) = account.rows("describe compute pool backed", "ADMIN")
+    (alone,) = account.rows("describe compute pool alone", "ADMIN")
+    assert (backed["error_code"], backed["idle_nodes"]) == ("", 1)
+    assert (alone["state"], alone["error_code"]) == ("STARTING", "392507")
 
 
 def test_delayed_events(account, faults):

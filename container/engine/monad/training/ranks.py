@@ -1,0 +1,45 @@
+"""Training by several processes: who this one is, its share of the batches, and one decision for all.
+
+Batches are dealt out in turn, so that every process has as many as the others and none is read
+twice. What depends on a clock is decided by the first process.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import distributed
+
+from monad.config import environment
+
+
+def gpu_present() -> bool:
+    """Tell whether a GPU can be used, without a context on it: forked processes need that."""
+    environment.ask_gpus_without_context()
+    return torch.cuda.is_available()
+
+
+def rank_and_size() -> tuple[int, int]:
+    """Return this process's number and how many there are; (0, 1) outside of such a training."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def dealt(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield this process's batches: each in turn gets one; an incomplete last turn is left out."""
+    rank, size = rank_and_size()
+    if size == 1:
+        yield from batches
+        return
+    while len(turn := list(islice(batches, size))) == size:
+        yield turn[rank]
+
+
+def agreed(*values: float) -> tuple[float, ...]:
+    """Return the first process's values."""
+    held = [values]
+    if rank_and_size()[1] > 1:
+        distributed.broadcast_object_list(held, src=0)
+    return held[0]
