@@ -77,6 +77,7 @@ def pretrain_panel(
     usual = (wanted * mask).sum(0) / mask.sum(0).clamp(min=1.0)
     with torch.no_grad():
         panel.outlook.bias.copy_(usual.expand_as(panel.outlook.bias))
+    panel.scale_by(inputs)
     steps = max(_PASSES * len(who) // _ROWS, _FEWEST_STEPS)
     steps = steps if most_steps is None else min(steps, most_steps)
     matrices = [p for p in panel.parameters() if p.ndim > 1]
