@@ -1,7 +1,7 @@
 """The task classes: what kind of prediction a scenario makes.
 
 A task knows its name, its parameters, the monitored metric and how long a target vector is. The
-network's part is in `monad.model.heads`, metrics are in `monad.evaluation.metrics`.
+network's part is in `monad.model.build`, metrics are in `monad.evaluation.metrics`.
 """
 
 from typing import Any, ClassVar

@@ -24,8 +24,9 @@ from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, header
 from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
+from monad.model.build import build_head
 from monad.model.head import Head
-from monad.model.heads import ItemField, build_head
+from monad.model.items import ItemField
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario

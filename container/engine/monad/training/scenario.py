@@ -112,7 +112,11 @@ class ScenarioBatches:
     ) -> Batch:
         """Return one batch; *aggregates* are computed unless given."""
         most = most_events or self.most_events
-        batch = self.reader.read(rows.entities, rows.stamps, most, aggregates)
+        batch = None
+        if self.pairs is not None and self.pair_features:
+            batch = self.pairs.without_histories(rows.entities, rows.stamps)
+        if batch is None:
+            batch = self.reader.read(rows.entities, rows.stamps, most, aggregates)
         if self.pairs is not None:
             if self.pair_features:
                 self.pairs.extend(batch)
