@@ -118,10 +118,12 @@ def test_trap_1_the_split_divides_history_from_labels_strictly(shop):
     one = RowReader(store, representation, 16).read(everyone, stamps)
     two = RowReader(other, representation, 16).read(everyone, stamps)
     for key, value in one.items():
-        pairs = (
-            zip(value, two[key], strict=True) if isinstance(value, list) else [(value, two[key])]
-        )
-        assert all(torch.equal(a.nan_to_num(7), b.nan_to_num(7)) for a, b in pairs), key
+        pairs = [(value, two[key])]
+        if isinstance(value, list):
+            pairs = list(zip(value, two[key], strict=True))
+        for pair in pairs:
+            a, b = (torch.as_tensor(part).nan_to_num(7) for part in pair)
+            assert torch.equal(a, b), key
 
 
 def test_trap_2_nothing_is_fitted_on_the_future(shop):
