@@ -94,6 +94,13 @@ def shop(tmp_path_factory):
     return here, there
 
 
+def same(a, b):
+    """Tell whether two entries of a batch, tensors or plain values, are equal."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a.nan_to_num(7), b.nan_to_num(7))
+    return a == b
+
+
 def test_trap_1_the_split_divides_history_from_labels_strictly(shop):
     """An event at the split is history only; whatever comes later changes no input of a row."""
     store, representation = fitted(shop[0])
@@ -118,12 +125,10 @@ def test_trap_1_the_split_divides_history_from_labels_strictly(shop):
     one = RowReader(store, representation, 16).read(everyone, stamps)
     two = RowReader(other, representation, 16).read(everyone, stamps)
     for key, value in one.items():
-        pairs = [(value, two[key])]
-        if isinstance(value, list):
-            pairs = list(zip(value, two[key], strict=True))
-        for pair in pairs:
-            a, b = (torch.as_tensor(part).nan_to_num(7) for part in pair)
-            assert torch.equal(a, b), key
+        pairs = (
+            zip(value, two[key], strict=True) if isinstance(value, list) else [(value, two[key])]
+        )
+        assert all(same(a, b) for a, b in pairs), key
 
 
 def test_trap_2_nothing_is_fitted_on_the_future(shop):
