@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from monad.data.batches import Batch
 from monad.data.fields import FIRST
+from monad.model.followers import Followers
 from monad.model.layers import last_linear, mlp
 from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel
@@ -328,12 +329,14 @@ class ItemHead(Head):
 class NextItemHead(Head):
     """Score of every item as the next one: the network's own, for targets that are just that.
 
-    It has no weights beside the network's, which learns at every event instead of once a row.
+    It has no weights beside the network's, which learns at every event instead of once a row; what
+    usually follows an item is counted.
     """
 
-    def __init__(self, item_position: int) -> None:
+    def __init__(self, item_position: int, size: int) -> None:
         super().__init__()
         self.item_position = item_position
+        self.followers = Followers(size)
         self.register_buffer("first", torch.tensor(FIRST))
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
@@ -341,6 +344,7 @@ class NextItemHead(Head):
         table = network.events.vectors(self.item_position)
         states = network.last_states(batch)
         scores = network.following.scores(self.item_position, states, table)
+        scores = self.followers.added(scores, batch, self.item_position)
         blocked = torch.zeros_like(scores[0])
         blocked[:FIRST] = -math.inf
         return scores + blocked
@@ -407,7 +411,7 @@ def build_head(task: Task, network: Network, items: ItemField | None, next_item:
         return AmountHead(task, size.summary, size.dropout)
     if task.kind == "recommendation":
         assert items is not None
-        return NextItemHead(items.position) if next_item else ItemHead(items, network)
+        return NextItemHead(items.position, items.size) if next_item else ItemHead(items, network)
     return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout)
 
 

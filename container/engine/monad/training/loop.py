@@ -48,6 +48,7 @@ class BudgetModule(lightning.LightningModule):
         self.automatic_optimization = True
         self.validation_seconds = 0.0
         self.validation_steps = 0.0
+        self.closing_validations = 0.0  # what is done after training, in validations
         self.setup_seconds = 0.0  # spent before the budget's clock ran
         self.common_progress: float | None = None  # of several processes: one rate for all
         self._validation_started = 0.0
@@ -181,7 +182,9 @@ class _Watch(Callback):
                 _MOST_RESERVED * (plan.deadline - plan.started),
             )
             reserve = (
-                1.1 * expected + 1.2 * self.step_seconds + 0.002 * (plan.deadline - plan.started)
+                (1.1 + pl_module.closing_validations) * expected
+                + 1.2 * self.step_seconds
+                + 0.002 * (plan.deadline - plan.started)
             )
             if trainer.world_size > 1:
                 self._decide_together(trainer, pl_module, now + reserve)
