@@ -18,7 +18,7 @@ from bench.evaluation.machine import machine_facts
 from bench.evaluation.scoring import HIGHER_IS_BETTER, Judged, compare, primary_metric
 from bench.evaluation.store import load_answers, write_json
 
-SUBJECT = "engine"
+SUBJECT, SCRATCH, LABELS = "engine", "-from-scratch", "-labels-"
 COMPARED = {
     "binary": ("auroc",),
     "regression": ("mae", "rmsle", "mae_without_top_1_percent"),
@@ -226,6 +226,36 @@ def section(cells: list[dict[str, Any]], folder: Path) -> tuple[str, list[dict[s
     return "\n\n".join(parts), found
 
 
+def label_table(cells: list[dict[str, Any]]) -> str:
+    """Return the engine beside the same network from scratch, by share of labels."""
+    rows = []
+    for (dataset, name), mine in sorted(by_task(cells).items()):
+        task = Task(**mine[0]["task"])
+        found = method_means(mine, primary_metric(task))
+        for share, suffix in (("1 %", "-labels-1"), ("10 %", "-labels-10"), ("100 %", "")):
+            sides = [found.get(f"{kind}{suffix}", {}) for kind in (SUBJECT, f"{SUBJECT}{SCRATCH}")]
+            shared = sorted(set(sides[0]) & set(sides[1]))
+            if not shared:
+                continue
+            values = [overall({cutoff: side[cutoff] for cutoff in shared}) for side in sides]
+            each = " ".join(
+                number(float(np.mean(sides[0][cutoff]) - np.mean(sides[1][cutoff])))
+                for cutoff in shared
+            )
+            shown = [number(value) for value in (*values, values[0] - values[1])]
+            rows.append([dataset, name, share, primary_metric(task), *shown, each])
+    if not rows:
+        return ""
+    head = ["data set", "task", "labels", "metric", "pretrained", "from scratch", "difference"]
+    text = (
+        "The same network, size, rows and steps. `from scratch` begins at random weights, may train all"
+        " of them, and has the budget of pretraining on top of its own. Labels are a share of the"
+        " pairs of an entity and a split point, validation included."
+    )
+    made = table([*head, "difference by cut-off"], rows)
+    return f"### What pretraining brings\n\n{text}\n\n{made}"
+
+
 def attribute_table(cells: list[dict[str, Any]]) -> str:
     """Return what attributes change: a data set beside itself without them; empty when not run."""
     suffix, rows = "-without-attributes", []
@@ -251,7 +281,9 @@ def attribute_table(cells: list[dict[str, Any]]) -> str:
 def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Path]:
     """Write the page and the dated JSON from the finished cells, and return their paths."""
     folder = sources.work_dir / ("quick" if sources.quick else "full")
-    cells = read_cells(folder)
+    every = read_cells(folder)
+    variants = (f"{SUBJECT}{SCRATCH}", f"{SUBJECT}{LABELS}")
+    cells = [cell for cell in every if not cell["method"].startswith(variants)]
     facts, day = machine_facts(), time.strftime("%Y-%m-%d", time.gmtime())
     sections, compared = [], {}
     for (dataset, task), mine in sorted(by_task(cells).items()):
@@ -260,12 +292,12 @@ def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Pat
     size = "Quick run: small data, little tuning; not figures to compare." if sources.quick else ""
     described = ", ".join(f"{name} {value}" for name, value in facts.items())
     head = [INTRODUCTION.strip(), f"## Results\n\nWritten on {day}. Machine: {described}.", size]
-    parts = [*head, attribute_table(cells), *sections]
+    parts = [*head, label_table(every), attribute_table(cells), *sections]
     page = "\n\n".join(part for part in parts if part) + "\n"
     docs.parent.mkdir(parents=True, exist_ok=True)
     docs.write_text(page)
     suffix = "-quick" if sources.quick else ""
     path = results_dir / f"evaluation-{day}{suffix}.json"
-    plain = [{k: v for k, v in cell.items() if k != "path"} for cell in cells]
+    plain = [{k: v for k, v in cell.items() if k != "path"} for cell in every]
     write_json(path, {"machine": facts, "cells": plain, "comparisons": compared})
     return [docs, path]

@@ -184,7 +184,7 @@ def judge(cell: Cell, plan: Plan, load_before: float) -> dict[str, Any]:
         "method": cell.method,
         "seed": cell.seed,
         "quick": plan.sources.quick,
-        "budget_seconds": plan.budget_seconds if cell.method == "engine" else None,
+        "budget_seconds": plan.budget_seconds if cell.method.startswith("engine") else None,
         "population": len(answers.entity),
         "metrics": score(cell.task, answers, values, num_items),
         "load_average": [load_before, os.getloadavg()[0]],

@@ -1,6 +1,7 @@
 """Servers to measure: a local account, fakesnow's own server, and what a process uses."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -45,8 +46,10 @@ def fakesnow_server() -> Iterator[tuple[dict, int]]:
     """Start fakesnow's own server; yield connection arguments and its process id."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="bench-fakesnow-")  # it never removes what it puts there
     server = subprocess.Popen(
         [sys.executable, "-m", "fakesnow", "-s", "-p", str(port)],
+        env=os.environ | {"TMPDIR": folder},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -60,6 +63,7 @@ def fakesnow_server() -> Iterator[tuple[dict, int]]:
     finally:
         server.terminate()
         server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(port: int, server: "subprocess.Popen[bytes]") -> None:

@@ -26,7 +26,8 @@ from monad_dagster.spcs.cost import (
     reconcile,
 )
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobServices, containers_from_history
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import containers_from_history
 
 COST_TABLE = "JOB_SERVICE_COSTS"
 # The job history goes back 30 days.

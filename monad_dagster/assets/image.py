@@ -4,9 +4,7 @@ Its data version is the manifest digest of what was pushed; its code version is 
 build context. The tag is derived from the build context too, so a tag never moves to another image.
 """
 
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,6 +15,7 @@ from monad_dagster.errors import ImageError, problem
 from monad_dagster.pipes.client import PipesSPCSClient, query_tag
 from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.image_repository import ImageRepository
+from monad_dagster.spcs.scratch import scratch_directory
 
 if TYPE_CHECKING:
     from monad_dagster.settings import Settings
@@ -92,9 +91,9 @@ def push_image(
         reference = _docker_build(settings, tag)
         digest = repository.push_from_engine(reference, image=settings.image_name, tag=tag)
         return digest, builder
-    with tempfile.TemporaryDirectory(prefix="monad-image-") as scratch:
-        write_layout(context, Path(scratch))
-        return repository.push_layout(Path(scratch), image=settings.image_name, tag=tag), builder
+    with scratch_directory("image") as scratch:
+        write_layout(context, scratch)
+        return repository.push_layout(scratch, image=settings.image_name, tag=tag), builder
 
 
 def choose_builder(settings: "Settings") -> str:

@@ -15,16 +15,17 @@ from monad_dagster.errors import MonadDagsterError
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.pipes.housekeeping import (
-    Finished,
     archive_kept_log,
     finished_job_services,
+    is_log_archived,
     old_message_directories,
 )
-from monad_dagster.pipes.launch import RUNS_DIRECTORY
 from monad_dagster.pipes.orphans import Findings, Orphan, find_orphans, is_active, runs_of
+from monad_dagster.pipes.places import RUNS_DIRECTORY
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.identifiers import StagePath
 from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceDescription
 from monad_dagster.spcs.stage import StageClient
 
 GRACE_SECONDS = 900.0
@@ -159,13 +160,16 @@ def _drop_finished(
     services: JobServices,
     stage: StageClient,
     root: StagePath,
-    finished: Finished,
+    finished: list[JobServiceDescription],
 ) -> str:
     """Drop finished job services, and say which stay because their log cannot be archived."""
-    ready, kept = list(finished.archived), []
-    for item in finished.unarchived:
+    ready: list[JobServiceDescription] = []
+    kept: list[JobServiceDescription] = []
+    for item in finished:
         try:
-            has_log = archive_kept_log(services, stage, root, item)
+            has_log = is_log_archived(stage, root, item) or archive_kept_log(
+                services, stage, root, item
+            )
         except MonadDagsterError as error:
             context.log.warning(f"The log of {item.name} was not archived: {error}")
             has_log = False

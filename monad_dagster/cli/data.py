@@ -6,7 +6,6 @@ real account.
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +48,10 @@ def load(data: Path, database: str | None, schema: str | None) -> None:
 
 @click.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--customers", default=20_000, show_default=True)
-@click.option("--transactions", default=500_000, show_default=True)
+@click.option("--customers", default=20_000, show_default=True, help="Rows of CUSTOMERS.")
+@click.option(
+    "--transactions", default=500_000, show_default=True, help="About so many rows of TRANSACTIONS."
+)
 @click.option("--articles", type=int, help="Default: scaled to the number of customers.")
 @click.option("--seed", type=int, help="Default: the seed of make pipeline.")
 @reports_errors
@@ -132,14 +133,15 @@ def _prepare_target(session: "Session", settings: Settings) -> None:
 def _load_table(session: "Session", settings: Settings, table: "TableSource") -> None:
     """Create one table and copy its Parquet parts into it."""
     from monad_dagster.spcs import sql_tables
+    from monad_dagster.spcs.scratch import scratch_directory
     from monad_dagster.spcs.stage import StageClient
 
     folder = _load_stage(settings) / table.name
     stage = StageClient(session)
     columns = [(column.name, column.sql_type) for column in table.columns]
     name = folder.stage.sibling(table.name)
-    with tempfile.TemporaryDirectory(prefix="monad-load-") as scratch:
-        parts = table.write_parquet(Path(scratch), max_rows_per_file=_MAX_ROWS_PER_FILE)
+    with scratch_directory("load") as scratch:
+        parts = table.write_parquet(scratch, max_rows_per_file=_MAX_ROWS_PER_FILE)
         session.execute(sql_tables.create_table(name, columns))
         for part in parts:
             stage.put_file(part, folder / part.name)

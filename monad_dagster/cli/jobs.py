@@ -1,16 +1,11 @@
 """`spec`, `status`, `logs` and `cancel`: job services by name."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from monad_dagster.cli import context as ctx
 from monad_dagster.cli.output import fail, note, print_json, print_table, reports_errors
 from monad_dagster.settings import Settings
 from monad_dagster.spcs.identifiers import QualifiedName
-
-if TYPE_CHECKING:
-    from monad_dagster.spcs.connection import Session
 
 
 def _name(settings: Settings, text: str) -> QualifiedName:
@@ -26,6 +21,7 @@ def status(as_json: bool) -> None:
     Example: monad-dagster status
     """
     from monad_dagster.spcs.job_service import JobServices
+    from monad_dagster.spcs.job_service_state import RUN_ID_LABEL
 
     settings = ctx.current_settings()
     with ctx.open_session(settings) as session:
@@ -33,7 +29,10 @@ def status(as_json: bool) -> None:
     rows = [
         {
             "name": item.name.name,
-            "status": str(item.status),
+            "status": item.raw_status,
+            "asset": item.labels.get("asset"),
+            "attempt": item.labels.get("attempt"),
+            "run_id": item.labels.get(RUN_ID_LABEL),
             "compute_pool": item.compute_pool,
             "created_on": item.created_on,
         }
@@ -44,51 +43,46 @@ def status(as_json: bool) -> None:
     else:
         print_table(
             (list(row.values()) for row in rows),
-            ["job service", "status", "compute pool", "created on"],
+            ["job service", "status", "asset", "attempt", "run", "compute pool", "created on"],
         )  # type: ignore[misc]
 
 
 @click.command()
 @click.argument("job_service")
-@click.option("--instance", default=0, show_default=True)
-@click.option("--lines", default=1000, show_default=True)
+@click.option("--instance", default=0, show_default=True, help="Which instance of several, from 0.")
+@click.option("--lines", default=1000, show_default=True, help="How many of the newest lines.")
 @reports_errors
 def logs(job_service: str, instance: int, lines: int) -> None:
-    """Print the container log of a job service.
+    """Print the container log of a job service, which may run, have ended or be gone.
 
     Example: monad-dagster logs FOUNDATION_MODEL_1A2B3C_1
     """
     settings = ctx.current_settings()
-    name = _name(settings, job_service)
-    with ctx.open_session(settings) as session:
-        for line in _log_lines(session, settings, name, instance, lines):
-            click.echo(line)
-
-
-def _log_lines(
-    session: "Session", settings: Settings, name: QualifiedName, instance: int, limit: int
-) -> list[str]:
-    """Read a log from the node, else from the archive on the stage, else from the event table."""
-    from monad_dagster.errors import MonadDagsterError
-    from monad_dagster.pipes.naming import attempt_name
+    from monad_dagster.pipes.log_reading import read_log
     from monad_dagster.spcs.identifiers import StagePath
     from monad_dagster.spcs.job_service import JobServices
     from monad_dagster.spcs.stage import StageClient
 
-    services = JobServices(session)
-    try:
-        text = services.fetch_logs(name, instance_id=instance, num_lines=limit)
-    except MonadDagsterError:
-        text = ""
-    if text:
-        return text.splitlines()
-    stage = QualifiedName(settings.database, settings.schema, settings.stage)
-    archived = StagePath(stage) / "runs" / attempt_name(name.name) / "log.txt"
-    client = StageClient(session)
-    if client.exists(archived):
-        return client.read_text(archived).splitlines()[-limit:]
-    rows = services.fetch_persisted_logs(name)
-    return [str(row["log"]) for row in rows if int(row["instance_id"]) == instance][-limit:]
+    name = _name(settings, job_service)
+    root = StagePath(QualifiedName(settings.database, settings.schema, settings.stage))
+    with ctx.open_session(settings) as session:
+        found = read_log(
+            JobServices(session),
+            StageClient(session),
+            root,
+            name,
+            instance=instance,
+            num_lines=lines,
+        )
+    if found is None:
+        fail(
+            f"Job service {name} does not exist, and neither {root} nor the event table holds a "
+            "log of it. monad-dagster status lists those there are."
+        )
+    for line in found:
+        click.echo(line)
+    if not found:
+        note(f"Job service {name} has written nothing yet")
 
 
 @click.command()
@@ -113,7 +107,9 @@ def cancel(job_service: str) -> None:
 @click.argument(
     "asset", type=click.Choice(["foundation_model", "scenario_checkpoint", "predictions"])
 )
-@click.option("--scenario", default="churn", show_default=True)
+@click.option(
+    "--scenario", default="churn", show_default=True, help="Scenario of a partitioned asset."
+)
 @click.option("--documented", is_flag=True, help="Print the specification of the documented page.")
 @reports_errors
 def spec(asset: str, scenario: str, documented: bool) -> None:

@@ -15,7 +15,7 @@ _PARTITIONED = ("scenario_checkpoint", "predictions")
 
 
 @click.command()
-@click.option("--scenario", default="churn", show_default=True)
+@click.option("--scenario", default="churn", show_default=True, help="Scenario to report on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reports_errors
 def report(scenario: str, as_json: bool) -> None:

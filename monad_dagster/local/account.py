@@ -149,6 +149,7 @@ class Account:
         with self._lock:
             session = self.sessions.pop(session_id, None)
         self.tokens.forget(session_id)
+        self.extensions["local_uploads"].session_ended(session_id)
         if session is None:
             return
         for kind, database, schema, name in session.temporary:

@@ -5,11 +5,13 @@ Name resolution and privilege checks live here, so every room refuses in the sam
 
 import datetime as dt
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
 from monad_dagster.local.sql.statements import ObjectName, quote_identifier
+from monad_dagster.local.sql.variables import Variable
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 ACCOUNT_KINDS = frozenset(
     {"DATABASE", "WAREHOUSE", "ROLE", "USER", "COMPUTE POOL", "INTEGRATION", "ACCOUNT"}
 )
+_MAX_QUERY_IDS = 10_000
 _TABLE_LIKE = frozenset({"TABLE", "VIEW"})
 
 
@@ -49,13 +52,14 @@ class Session:
         self.schema: str | None = None
         self.warehouse: str | None = None
         self.parameters: dict[str, Any] = {}
+        self.variables: dict[str, Variable] = {}
         self.lock = threading.RLock()
         self.is_job = is_job
         self.client = client
         self.client_version = client_version
         # The only role besides PUBLIC that a job service or a restricted access token may take.
         self.only_role: str | None = None
-        self.last_query_id: str | None = None
+        self.query_ids: deque[str] = deque(maxlen=_MAX_QUERY_IDS)
         self.temporary: set[tuple[str, str, str, str]] = set()  # (kind, database, schema, name)
         self.connection: Any = None  # the engine's connection, opened on first use
 
@@ -67,6 +71,14 @@ class Session:
     def now(self) -> dt.datetime:
         """The account's clock."""
         return self.account.clock()
+
+    def query_id_at(self, number: int) -> str | None:
+        """Return the id of a statement of this session: -1 is the last one, 1 the first."""
+        at = number - 1 if number > 0 else number
+        try:
+            return self.query_ids[at] if number else None
+        except IndexError:
+            return None
 
     # Names
 

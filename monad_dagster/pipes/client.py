@@ -22,6 +22,7 @@ from monad_dagster.pipes import compat
 from monad_dagster.pipes.interrupts import OnInterrupt
 from monad_dagster.pipes.invocation import Invocation
 from monad_dagster.pipes.launch import InvocationSettings, LaunchOptions, LaunchRequest
+from monad_dagster.pipes.named_connection import NamedConnection
 from monad_dagster.pipes.scripts import script_files
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.connection import Session
@@ -37,10 +38,20 @@ APPLICATION = "monad-dagster"
 class PipesSPCSClient(ConfigurableResource, PipesClient):
     """Runs each call as one asynchronous job service and brings its results back."""
 
-    snowflake: ResourceDependency[SnowflakeResource]
-    database: str = Field(default="MONAD_DB", description="Database of job services and stage.")
-    job_schema: str = Field(default="DATA_SCHEMA", description="Schema of both.")
-    stage: str = Field(default="MONAD_STAGE", description="Stage that the containers mount.")
+    snowflake: ResourceDependency[SnowflakeResource] = Field(  # type: ignore[assignment]
+        default_factory=NamedConnection,
+        description="A `SnowflakeResource`: who connects, and how; by default the default "
+        "connection of connections.toml.",
+    )
+    stage: str = Field(
+        default="MONAD_STAGE",
+        description="Stage that the containers mount; job services belong to its database and "
+        "schema.",
+    )
+    database: str = Field(default="MONAD_DB", description="Database of a stage named without one.")
+    job_schema: str = Field(
+        default="DATA_SCHEMA", description="Schema of a stage named without one."
+    )
     mount_path: str = Field(default="/app/monad_stage", description="Where they mount it.")
     compute_pool: str = Field(default="MONAD_COMPUTE_POOL_GPU", description="Pool to run on.")
     image: str = Field(default="", description="Image path with tag, when a call names none.")
@@ -74,10 +85,12 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         default=60, gt=0, description="How long one statement may take before it counts as lost."
     )
     max_queue_seconds: float | None = Field(
-        default=None, description="Limit before RUNNING, of each attempt; none waits for ever."
+        default=None,
+        gt=0,
+        description="Limit before RUNNING, of each attempt; none waits for ever.",
     )
     max_runtime_seconds: float | None = Field(
-        default=None, description="Limit after RUNNING; none waits for ever."
+        default=None, gt=0, description="Limit after RUNNING; none waits for ever."
     )
     stall_seconds: float | None = Field(
         default=900.0,
@@ -122,7 +135,7 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
 
     def __repr__(self) -> str:
         """Show where job services run; the connection's own fields would show its password."""
-        return f"PipesSPCSClient({self.database}.{self.job_schema}, pool {self.compute_pool})"
+        return f"PipesSPCSClient({self.stage_root}, pool {self.compute_pool})"
 
     __str__ = __repr__
 
@@ -146,8 +159,10 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
         Args:
             context: The executing step.
             extras: Reaches the container through the Pipes context.
-            command: Entry point of the container; the image's own when empty.
-            args: Arguments; `{output_path}` stands for the attempt's output directory.
+            command: Entry point of the container; the image's own when empty. In it, in the
+                arguments and in the environment, `{output_path}` stands for the attempt's output
+                directory.
+            args: Arguments.
             env: Environment variables.
             spec: A complete specification instead of command, args and env.
             image: Image path with tag; the resource's when not given.
@@ -157,7 +172,9 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             options: What this call does differently from the resource.
 
         Returns:
-            The invocation; take results with `implicit_materializations=False`.
+            The invocation. Its `get_results()` are complete: every selected asset was reported,
+            or this call has failed. With `require_materialization` off, take them with
+            `implicit_materializations=False`.
 
         Raises:
             dagster.Failure: The job service failed for good, or its results are incomplete.
@@ -201,7 +218,13 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
     @property
     def stage_root(self) -> StagePath:
         """The root of the stage."""
-        return StagePath(self._qualified(self.stage))
+        return StagePath(
+            QualifiedName.parse(
+                self.stage,
+                database=resolve_identifier(self.database),
+                schema=resolve_identifier(self.job_schema),
+            )
+        )
 
     def session(self, *, query_tag: Mapping[str, Any] | None = None) -> Session:
         """Return a session of the resource's connection, for other statements of an asset."""
@@ -219,15 +242,12 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             statement_seconds=self.statement_timeout_seconds,
         )
 
-    def _qualified(self, name: str) -> QualifiedName:
-        return QualifiedName.parse(
-            name,
-            database=resolve_identifier(self.database),
-            schema=resolve_identifier(self.job_schema),
-        )
+    def _beside_the_stage(self, name: str) -> QualifiedName:
+        home = self.stage_root.stage
+        return QualifiedName.parse(name, database=home.database, schema=home.schema)
 
     def _stage_in_spec(self) -> str:
-        text = f"@{self._qualified(self.stage)}"
+        text = str(self.stage_root)
         return text if '"' in text else text.lower()
 
     def _image(self, image: str | None, spec: object) -> str:
@@ -267,7 +287,7 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             ),
             drain_timeout_seconds=self.drain_timeout_seconds,
             forward_termination=self.forward_termination,
-            on_interrupt=OnInterrupt(self.on_interrupt),
+            on_interrupt=OnInterrupt.parse(self.on_interrupt),
             max_infrastructure_retries=self.max_infrastructure_retries,
             retry_delay_seconds=self.retry_delay_seconds,
             observation_interval_seconds=self.observation_interval_seconds,
@@ -276,7 +296,9 @@ class PipesSPCSClient(ConfigurableResource, PipesClient):
             cancel_stalled=self.cancel_stalled,
             gang_timeout_seconds=self.gang_timeout_seconds,
             region_timezone=self.region_timezone,
-            lineage_table=self._qualified(self.lineage_table) if self.lineage_table else None,
+            lineage_table=self._beside_the_stage(self.lineage_table)
+            if self.lineage_table
+            else None,
             credits_per_hour=dict(self.credits_per_hour),
         )
 

@@ -20,17 +20,20 @@ from monad_dagster.pipes.logs import LogFollower
 from monad_dagster.pipes.messages import StageMessageReader
 from monad_dagster.pipes.observations import MetricsObserver
 from monad_dagster.pipes.wait import Progress
+from monad_dagster.spcs import sql
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import (
     ContainerState,
-    JobServices,
     JobServiceStatus,
     containers_from_history,
 )
 from monad_dagster.spcs.stage import StageClient
 
 STILL_RUNNING = ("PENDING", "READY", "TERMINATING")
+# Snowflake gives containers 30 s from SIGTERM to SIGKILL; the rest is slack.
+SURVIVORS_SECONDS = 60.0
 
 
 class Ending:
@@ -93,9 +96,7 @@ class Ending:
             dagster.Failure: No attempt follows.
         """
         self._context.log.warning(f"Cancelling job service {self._name}: {error}")
-        status = cancel_and_wait(
-            self._services, self._name, clock=self._settings.clock, log=self._context.log.info
-        )
+        status = self._cancelled(progress)
         progress.status = JobServiceStatus.parse(status)
         progress.raw_status = status
         progress.ended_at = progress.ended_at or self._settings.clock.now()
@@ -103,6 +104,19 @@ class Ending:
         self._logs.poll()
         self._note_end(progress)
         self._fail(self._given_up(error, status, progress, pool))
+
+    def _cancelled(self, progress: Progress) -> str:
+        """Cancel and return the last status; a refusal costs the verdict nothing."""
+        try:
+            return cancel_and_wait(
+                self._services, self._name, clock=self._settings.clock, log=self._context.log.info
+            )
+        except SnowflakeError as error:
+            self._context.log.error(
+                f"Job service {self._name} was not cancelled: {error} "
+                f"Cancel it by hand: {sql.cancel_job_service(self._name)}"
+            )
+            return progress.raw_status
 
     def _given_up(
         self, error: Exception, status: str, progress: Progress, pool: ComputePool | None
@@ -197,11 +211,15 @@ class Ending:
         ran = progress.running_at is not None
         archived = self._logs.archive(
             self._stage,
-            self._request.run_directory(self._attempt),
+            self._request.log_path(self._attempt),
             clock=self._settings.clock,
             wait_seconds=self._settings.log_wait_seconds if ran else 0.0,
         )
         self._facts.log_path = str(archived) if archived else None
+        if self._logs.not_archived:
+            self._context.log.warning(
+                f"The log of {self._name} was not archived: {self._logs.not_archived}"
+            )
         self._facts.log_complete = self._logs.is_complete if ran else None
         if ran and not self._logs.is_complete:
             self._context.log.warning(
@@ -223,8 +241,19 @@ class Ending:
         )
         try:
             self._services.cancel(self._name)
+            self._wait_for_survivors()
         except SnowflakeError as error:
             self._context.log.debug(f"They end by themselves: {error}")
+
+    def _wait_for_survivors(self) -> None:
+        """Wait, within a bound, until no instance can write what the next attempt continues."""
+        clock = self._settings.clock
+        deadline = clock.now() + SURVIVORS_SECONDS
+        while any(c.status.upper() in STILL_RUNNING for c in self._services.containers(self._name)):
+            if clock.now() >= deadline:
+                self._context.log.warning(f"Instances of {self._name} have not ended yet.")
+                return
+            clock.sleep(1.0)
 
     def _classify(self, progress: Progress) -> Failure:
         failure = classify(

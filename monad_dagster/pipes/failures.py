@@ -13,7 +13,7 @@ from enum import StrEnum
 from monad_dagster.errors import JobServiceFailedError, problem
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
+from monad_dagster.spcs.job_service_state import ContainerState, JobServiceStatus
 
 SIGKILL_EXIT = 137
 SIGTERM_EXIT = 143

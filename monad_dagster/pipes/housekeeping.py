@@ -6,16 +6,20 @@ account may hold the only copy of the log.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from monad_dagster.pipes.launch import RUNS_DIRECTORY
-from monad_dagster.pipes.logs import LOG_FILE
 from monad_dagster.pipes.messages import MESSAGES_DIRECTORY
 from monad_dagster.pipes.naming import attempt_name
 from monad_dagster.pipes.orphans import KnownRuns
+from monad_dagster.pipes.places import (
+    LOG_FILE,
+    RUNS_DIRECTORY,
+    labelled_log_path,
+    run_directory,
+)
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import RUN_ID_LABEL, JobServiceDescription, JobServices
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import RUN_ID_LABEL, JobServiceDescription
 from monad_dagster.spcs.stage import StageClient, StageFile
 
 
@@ -55,26 +59,13 @@ def old_message_directories(
     ]
 
 
-@dataclass(frozen=True)
-class Finished:
-    """Job services that ended long ago.
-
-    Attributes:
-        archived: Those whose log is on the stage; they can be dropped.
-        unarchived: Those whose log is not; it is archived first.
-    """
-
-    archived: tuple[JobServiceDescription, ...] = ()
-    unarchived: tuple[JobServiceDescription, ...] = ()
-
-
 def finished_job_services(
     files: Iterable[StageFile],
     job_services: Iterable[JobServiceDescription],
     runs: KnownRuns,
     older_than: float,
-) -> Finished:
-    """Decide which finished job services can go.
+) -> list[JobServiceDescription]:
+    """Decide which finished job services can go once their log is archived.
 
     Args:
         files: Everything that is left below the stage's `runs` directory.
@@ -84,7 +75,7 @@ def finished_job_services(
     """
     paths = {file.path.path for file in files}
     holders = {path.split("/")[1] for path in paths if f"/{MESSAGES_DIRECTORY}/" in path}
-    archived, unarchived = [], []
+    due = []
     for item in job_services:
         name = attempt_name(item.name.name)
         ended = item.updated_on or item.created_on
@@ -93,9 +84,17 @@ def finished_job_services(
             continue
         if ended is None or ended.timestamp() >= older_than:
             continue
-        has_log = f"{RUNS_DIRECTORY}/{name}/{LOG_FILE}" in paths
-        (archived if has_log else unarchived).append(item)
-    return Finished(tuple(archived), tuple(unarchived))
+        due.append(item)
+    return due
+
+
+def is_log_archived(stage: StageClient, root: StagePath, item: JobServiceDescription) -> bool:
+    """Whether the log is on the stage: where the labels say, or where it used to be put."""
+    places = {
+        labelled_log_path(root, item.name, item.labels),
+        run_directory(root, item.name) / LOG_FILE,
+    }
+    return any(stage.exists(place) for place in sorted(places))
 
 
 def archive_kept_log(
@@ -112,7 +111,7 @@ def archive_kept_log(
         else str(row.get("log"))
         for row in rows
     ]
-    target = root / RUNS_DIRECTORY / attempt_name(item.name.name) / LOG_FILE
+    target = labelled_log_path(root, item.name, item.labels)
     stage.put_text("".join(f"{line}\n" for line in lines), target)
     return True
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 
-from monad_dagster.errors import SnowflakeError
+from monad_dagster.errors import ConfigError, SnowflakeError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs import sql
@@ -26,6 +26,24 @@ class OnInterrupt(StrEnum):
     AUTO = "auto"
     CANCEL = "cancel"
     DETACH = "detach"
+
+    @classmethod
+    def parse(cls, text: str) -> "OnInterrupt":
+        """Read the setting.
+
+        Raises:
+            ConfigError: It is none of the three.
+        """
+        try:
+            return cls(text)
+        except ValueError as error:
+            raise ConfigError(
+                problem(
+                    f"on_interrupt {text!r} is not known",
+                    "",
+                    f"Set one of {', '.join(cls)} on the PipesSPCSClient",
+                )
+            ) from error
 
 
 def is_terminal_session() -> bool:
@@ -119,11 +137,17 @@ def cancel_and_wait(
         return "DELETED"
     deadline = clock.now() + wait_seconds
     while True:
-        found = services.describe(name)
-        status = found.raw_status if found else "DELETED"
-        if found is None or found.status.is_terminal:
-            log(f"Job service {name} ended as {status}.")
-            return status
+        try:
+            found = services.describe(name)
+        except SnowflakeError as error:
+            # The cancellation was accepted; what comes of it is asked again.
+            status = "CANCELLING"
+            log(f"The end of {name} could not be seen, asking again: {error}")
+        else:
+            status = found.raw_status if found else "DELETED"
+            if found is None or found.status.is_terminal:
+                log(f"Job service {name} ended as {status}.")
+                return status
         if clock.now() >= deadline:
             log(f"Job service {name} is still {status} after {wait_seconds:.0f} s.")
             return status

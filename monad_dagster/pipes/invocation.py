@@ -17,11 +17,7 @@ from dagster import (
     open_pipes_session,
 )
 
-from monad_dagster.errors import (
-    ConnectionFailedError,
-    JobServiceTimeoutError,
-    MonadDagsterError,
-)
+from monad_dagster.errors import JobServiceTimeoutError, MonadDagsterError
 from monad_dagster.pipes import compat, outcome
 from monad_dagster.pipes.context import StageContextInjector
 from monad_dagster.pipes.ending import Ending
@@ -39,17 +35,14 @@ from monad_dagster.pipes.preparation import (
     resolve_image_digest,
 )
 from monad_dagster.pipes.records import write_lineage
+from monad_dagster.pipes.submission import Submitter
 from monad_dagster.pipes.supervision import Supervisor
 from monad_dagster.pipes.wait import JobServiceWaiter, Watch
 from monad_dagster.spcs.compute_pool import describe_compute_pool, family_of
 from monad_dagster.spcs.connection import Session
-from monad_dagster.spcs.job_service import (
-    JobOptions,
-    JobServiceDescription,
-    JobServices,
-    Submission,
-    containers_from_history,
-)
+from monad_dagster.spcs.identifiers import QualifiedName
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceDescription, containers_from_history
 from monad_dagster.spcs.spec import JobSpec
 from monad_dagster.spcs.stage import StageClient
 
@@ -73,7 +66,6 @@ class Invocation:
         self._services = JobServices(session)
         self._stage = StageClient(session)
         self._image_digest = image_digest
-        self._may_exist = False
         self._waiting: JobServiceWaiter | None = None
         self._facts = outcome.Facts(
             compute_pool=settings.compute_pool, replicas=request.options.replicas
@@ -84,15 +76,28 @@ class Invocation:
     def run(self, extras: Mapping[str, Any]) -> PipesClientCompletedInvocation:
         """Launch or reattach, wait, and return the results."""
         self._refuse_a_cancelled_run()
-        self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
-        self._family = family_of(self._session, self._pool)
-        self._facts.instance_family = self._pool.instance_family
-        ledger = LaunchLedger(self._context, self._services)
-        plan = self._plan(ledger)
-        # From here on the job service may be there; whoever leaves has to say what becomes of it.
-        self._may_exist = plan.found is not None
+        ledger = LaunchLedger(self._context, self._services, self._settings.clock)
         try:
-            return self._run_planned(ledger, plan, extras)
+            self._pool = describe_compute_pool(self._session, self._settings.compute_pool)
+            self._family = family_of(self._session, self._pool)
+            self._facts.instance_family = self._pool.instance_family
+            plan = self._plan(ledger)
+        except compat.INTERRUPTS:
+            with compat.deferred_interrupts():
+                self._interrupted_before_the_plan(ledger)
+            raise
+        # From here on the job service may be there; whoever leaves has to say what becomes of it.
+        self._submitter = Submitter(
+            self._context,
+            self._request,
+            self._settings,
+            services=self._services,
+            ledger=ledger,
+            facts=self._facts,
+            plan=plan,
+        )
+        try:
+            return self._run_planned(plan, extras)
         except compat.INTERRUPTS:
             # A terminal sends the signal to every process, and the executor forwards it once more.
             with compat.deferred_interrupts():
@@ -102,13 +107,11 @@ class Invocation:
             raise
         except Exception:
             # Nobody asked for the end of the job service; say that it is still there.
-            if self._may_exist and not self._has_ended:
+            if self._submitter.may_exist and not self._has_ended:
                 warn_of_detachment(self._context, plan.attempt.name)
             raise
 
-    def _run_planned(
-        self, ledger: LaunchLedger, plan: Plan, extras: Mapping[str, Any]
-    ) -> PipesClientCompletedInvocation:
+    def _run_planned(self, plan: Plan, extras: Mapping[str, Any]) -> PipesClientCompletedInvocation:
         spec = self._request.spec_for(plan.attempt, self._family)
         if plan.found is None:
             self._check_launch(spec)
@@ -116,7 +119,7 @@ class Invocation:
             self._image_digest = self._image_digest or plan.extras.get("image_digest")
         self._note_plan(plan, spec)
         with self._open_session(plan, extras) as session:
-            self._follow(session, ledger, plan, spec)
+            self._follow(session, plan, spec)
         results = session.get_results(
             implicit_materializations=not self._request.options.speaks_pipes
         )
@@ -176,12 +179,6 @@ class Invocation:
         if self._context.has_assets_def:
             return "_".join("_".join(key.path) for key in sorted(self._context.selected_asset_keys))
         return compat.step_key_of(self._context)
-
-    def _asset_label(self) -> str:
-        """Name the assets for people and for the account's own records."""
-        if not self._context.has_assets_def:
-            return compat.step_key_of(self._context)
-        return ",".join(key.to_user_string() for key in sorted(self._context.selected_asset_keys))
 
     def _may_resume(self, found: JobServiceDescription) -> bool:
         """Whether a failed job service left a complete checkpoint that its successor continues."""
@@ -250,9 +247,7 @@ class Invocation:
 
     # --- launch and wait -----------------------------------------------------------------------
 
-    def _follow(
-        self, session: PipesSession, ledger: LaunchLedger, plan: Plan, spec: JobSpec
-    ) -> None:
+    def _follow(self, session: PipesSession, plan: Plan, spec: JobSpec) -> None:
         self._logs = LogFollower(
             self._services,
             plan.attempt.name,
@@ -266,9 +261,9 @@ class Invocation:
         self._waiting = waiter
         try:
             if plan.found is None:
-                self._launch(session, ledger, plan.attempt, spec)
+                self._submitter.launch(session, spec, self._image_digest)
             else:
-                self._reattach(ledger, plan)
+                self._submitter.reattach()
             try:
                 progress = waiter.wait()
             except (JobServiceTimeoutError, GivenUp) as error:
@@ -281,9 +276,23 @@ class Invocation:
     def _has_ended(self) -> bool:
         return self._waiting is not None and self._waiting.progress.status.is_terminal
 
+    def _interrupted_before_the_plan(self, ledger: LaunchLedger) -> None:
+        """Treat what an earlier run has launched as if this one had found it already."""
+        handle = ledger.latest_handle()
+        try:
+            name = QualifiedName.parse(handle.external_run_id) if handle else None
+            found = self._services.describe(name) if name else None
+        except MonadDagsterError as error:
+            self._context.log.warning(f"What runs already could not be looked up: {error}")
+            return
+        if found is None or found.status.is_terminal:
+            self._context.log.info("Interrupted before anything was launched.")
+        else:
+            self._end_or_leave(found.name)
+
     def _interrupted(self, plan: Plan) -> None:
         name = plan.attempt.name
-        if not self._may_exist:
+        if not self._submitter.may_exist:
             self._context.log.info("Interrupted before anything was launched.")
             return
         if self._has_ended:
@@ -291,6 +300,9 @@ class Invocation:
                 f"Interrupted after job service {name} had ended; a retry reads its results again."
             )
             return
+        self._end_or_leave(name)
+
+    def _end_or_leave(self, name: QualifiedName) -> None:
         status = handle_interrupt(
             self._context,
             self._services,
@@ -325,70 +337,6 @@ class Invocation:
             reader=self._reader,
             observer=self._observer,
             logs=self._logs,
-        )
-
-    def _launch(
-        self, session: PipesSession, ledger: LaunchLedger, attempt: Attempt, spec: JobSpec
-    ) -> None:
-        variables = {
-            **session.get_bootstrap_env_vars(),
-            **self._request.launch_variables(attempt),
-        }
-        labels = {
-            **session.default_remote_invocation_info,
-            "run_id": self._context.run.run_id,
-            "asset": self._asset_label(),
-            "deployment": compat.deployment_id(self._context.instance),
-            "attempt": attempt.number,
-            "output_name": attempt.output_name,
-            "resumed": attempt.resumed,
-            "resumed_from": self._facts.resumed_from,
-            "image_digest": self._image_digest,
-        }
-        options = JobOptions(
-            compute_pool=self._settings.compute_pool,
-            query_warehouse=self._settings.query_warehouse,
-            external_access_integrations=self._settings.external_access_integrations,
-            replicas=self._request.options.replicas,
-            labels=labels,
-        )
-        # A signal between the accepted statement and its record waits until both are through.
-        with compat.deferred_interrupts():
-            submission = self._submit(attempt, spec.with_env(variables), options)
-            self._facts.query_id = submission.query_id
-            self._facts.reattached = submission.adopted
-            ledger.record_launch(
-                attempt,
-                query_id=submission.query_id,
-                extras={
-                    "spec_sha256": spec.sha256,
-                    "image_digest": self._image_digest,
-                    "compute_pool": self._settings.compute_pool,
-                    "output_path": self._facts.output_path,
-                    "run_directory": self._facts.run_directory,
-                },
-            )
-        self._context.log.info(
-            f"Submitted job service {attempt.name} (attempt {attempt.number}, query "
-            f"{submission.query_id}) to compute pool {self._settings.compute_pool}."
-        )
-
-    def _submit(self, attempt: Attempt, spec: JobSpec, options: JobOptions) -> Submission:
-        self._may_exist = True
-        try:
-            return self._services.submit(attempt.name, spec, options)
-        except ConnectionFailedError:
-            raise  # whether it was accepted is not known
-        except MonadDagsterError:
-            self._may_exist = False
-            raise
-
-    def _reattach(self, ledger: LaunchLedger, plan: Plan) -> None:
-        ledger.record_reattach(plan)
-        status = plan.found.raw_status if plan.found else ""
-        self._context.log.info(
-            f"Reattached to job service {plan.attempt.name}, which is {status}; nothing was "
-            "submitted."
         )
 
     def _waiter(self, plan: Plan, supervisor: Supervisor, ending: Ending) -> JobServiceWaiter:

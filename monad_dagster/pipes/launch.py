@@ -11,6 +11,7 @@ from monad_dagster.pipes.interrupts import OnInterrupt
 from monad_dagster.pipes.ledger import Attempt
 from monad_dagster.pipes.naming import attempt_name
 from monad_dagster.pipes.pacing import Clock
+from monad_dagster.pipes.places import RUNS_DIRECTORY, log_path, run_directory
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.instance_families import InstanceFamily
@@ -23,8 +24,8 @@ from monad_dagster.spcs.spec import (
     build_spec,
 )
 
-RUNS_DIRECTORY = "runs"
 RUN_DIRECTORY_VARIABLE = "MONAD_RUN_DIRECTORY"
+OUTPUT_PLACEHOLDER = "{output_path}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class LaunchOptions:
     require_materialization: bool = True
     speaks_pipes: bool = True
     lineage_details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.replicas is not None and self.replicas < 1:
+            raise ConfigError(
+                problem(f"replicas is {self.replicas}", "", "Give 1 or more, or leave it out")
+            )
 
 
 @dataclass(frozen=True)
@@ -116,9 +123,35 @@ class LaunchRequest:
     options: LaunchOptions = field(default_factory=LaunchOptions)
 
     def __post_init__(self) -> None:
+        """Refuse what would only be noticed in the container, or not at all.
+
+        Raises:
+            ConfigError: Two things were given that exclude one another, or the output directory is
+                missing or would hold context and messages.
+        """
         if self.spec is not None and (self.command or self.args or self.env):
             raise ConfigError(
                 problem("spec was given together with command, args or env", "", "Give one")
+            )
+        place = self.stage / (self.output_path or "")
+        if self.output_path and place.path.split("/")[0] in ("", RUNS_DIRECTORY):
+            raise ConfigError(
+                problem(
+                    f"output_path {self.output_path!r} cannot be used",
+                    f"{self.stage / RUNS_DIRECTORY} holds context and messages of every attempt",
+                    "Choose another directory of the stage, such as the asset's name",
+                )
+            )
+        texts = (*self.command, *self.args, *self.env.values())
+        if self.spec is not None:
+            texts = (*self.spec.main.args, *self.spec.main.env.values())
+        if not self.output_path and any(OUTPUT_PLACEHOLDER in text for text in texts):
+            raise ConfigError(
+                problem(
+                    f"{OUTPUT_PLACEHOLDER} stands for no directory",
+                    "The call names no output_path",
+                    "Give output_path, the stage directory that holds the attempts' directories",
+                )
             )
 
     @property
@@ -153,8 +186,12 @@ class LaunchRequest:
         return tuple(container.name for container in self.spec.containers)
 
     def run_directory(self, attempt: Attempt) -> StagePath:
-        """Return the stage directory of an attempt's context, messages and log."""
-        return self.stage / RUNS_DIRECTORY / attempt_name(attempt.name.name)
+        """Return the stage directory of an attempt's context and messages."""
+        return run_directory(self.stage, attempt.name)
+
+    def log_path(self, attempt: Attempt) -> StagePath:
+        """Return where an attempt's log is archived: beside its output when it has one."""
+        return log_path(self.stage, attempt.name, self.output_path)
 
     def output_directory(self, output_name: str) -> StagePath | None:
         """Return the stage directory of an output."""
@@ -202,7 +239,7 @@ class LaunchRequest:
         }
         output = self.output_directory(attempt.output_name)
         if output is not None:
-            known["{output_path}"] = self.mounted(output)
+            known[OUTPUT_PLACEHOLDER] = self.mounted(output)
         return known
 
 

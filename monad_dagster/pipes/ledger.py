@@ -14,13 +14,18 @@ from dagster import DagsterInstance, DagsterRun
 from monad_dagster.errors import JobServiceExistsError, problem
 from monad_dagster.pipes import compat
 from monad_dagster.pipes.naming import attempt_name, job_service_name
+from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServices, JobServiceStatus
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import ENDING, JobServiceDescription, JobServiceStatus
 
 CLIENT_NAME = "PipesSPCSClient"
 MAX_FORERUNNERS = 64
 MAX_ATTEMPTS = 100
+# Snowflake ends the containers of a cancelled job service after 30 s of grace; the rest is slack.
+ENDING_WAIT_SECONDS = 120.0
+ENDING_POLL_SECONDS = 1.0
 
 
 def run_family(instance: DagsterInstance, run: DagsterRun, step_key: str) -> list[DagsterRun]:
@@ -78,10 +83,19 @@ class Plan:
 class LaunchLedger:
     """Finds and records the launches of one step."""
 
-    def __init__(self, context: compat.ExecutionContext, services: JobServices) -> None:
-        """Read nothing yet."""
+    def __init__(
+        self, context: compat.ExecutionContext, services: JobServices, clock: Clock
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            context: The executing step.
+            services: The account's job services.
+            clock: Time and sleep, for the end of one that is being cancelled.
+        """
         self._context = context
         self._services = services
+        self._clock = clock
         self._step_key = compat.step_key_of(context)
         self._family = run_family(context.instance, context.run, self._step_key)
 
@@ -145,7 +159,8 @@ class LaunchLedger:
             may_resume: Whether a failed job service is to be continued in its output directory.
 
         Raises:
-            JobServiceExistsError: A job service of another specification is still active.
+            JobServiceExistsError: A job service of another specification is still active, or one
+                that is being cancelled does not end.
         """
         handle = self.latest_handle()
         extras: Mapping[str, Any] = dict(handle.extras) if handle else {}
@@ -162,8 +177,9 @@ class LaunchLedger:
                 )
             )
             recorded = handle is not None and handle.external_run_id == str(name)
-            found = self._services.describe(name)
-            if found is None and not (recorded and self._was_there(name)):
+            seen = self._services.describe(name)
+            found = self._settled(seen)
+            if seen is None and not (recorded and self._was_there(name)):
                 directory = output_name if resumed and output_name else attempt_name(name.name)
                 return Plan(Attempt(number, name, directory, resumed))
             labels = dict(found.labels) if found else {}
@@ -181,11 +197,38 @@ class LaunchLedger:
             )
         )
 
+    def _settled(self, found: JobServiceDescription | None) -> JobServiceDescription | None:
+        """Wait for the end of a job service that is being cancelled or dropped.
+
+        Until then its containers may write, into the directory that the next attempt continues.
+        """
+        if found is None or found.status not in ENDING:
+            return found
+        name, started = found.name, self._clock.now()
+        self._context.log.info(
+            f"Job service {name} is {found.raw_status}; the next attempt starts when it has ended."
+        )
+        while found is not None and found.status in ENDING:
+            waited = self._clock.now() - started
+            if waited >= ENDING_WAIT_SECONDS:
+                raise JobServiceExistsError(
+                    problem(
+                        f"Job service {name} is still {found.raw_status}",
+                        f"It has been ending for {waited:.0f} s, and until it has ended it may "
+                        "write what the next attempt would write",
+                        f"Run again later, or remove it with {sql.drop_service(name, force=True)}",
+                        f"See {sql.describe_service(name)}",
+                    )
+                )
+            self._clock.sleep(ENDING_POLL_SECONDS)
+            found = self._services.describe(name)
+        return found
+
     def _can_adopt(self, found: JobServiceDescription, wanted: str) -> bool:
         same = found.spec_sha256 == wanted
         if found.status is JobServiceStatus.DONE:
             return same
-        if found.status.is_terminal or found.status is JobServiceStatus.CANCELLING:
+        if found.status.is_terminal:
             return False
         if same:
             return True

@@ -7,12 +7,12 @@ then the event table.
 """
 
 import contextlib
+import shutil
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from monad_dagster.errors import ConnectionFailedError, MonadDagsterError, SnowflakeError
@@ -20,10 +20,11 @@ from monad_dagster.pipes.log_tail import GAP, ContainerTail
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.scratch import scratch_directory
 from monad_dagster.spcs.stage import StageClient
 
-LOG_FILE = "log.txt"
 TAIL_LINES = 40
+INCOMPLETE = "[log incomplete: lines left the node before they were read and had not reached the event table]"
 MAX_LINES_PER_FETCH = 10_000
 PERSISTED_POLL_SECONDS = 2.0
 
@@ -68,10 +69,12 @@ class LogFollower:
         }
         self._all_recent: deque[str] = deque(maxlen=TAIL_LINES)
         self._timestamps = True
-        self._directory = TemporaryDirectory(prefix="monad-log-")
-        self._archive = Path(self._directory.name) / LOG_FILE
-        self._archive.touch()
+        # Without a name: a process that is killed leaves nothing behind.
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115 - close() closes it
+            "w+", encoding="utf-8", errors="replace", newline="\n"
+        )
         self.is_complete = True
+        self.not_archived: Exception | None = None
 
     @property
     def num_lines(self) -> int:
@@ -125,19 +128,24 @@ class LogFollower:
 
     def _take(self, source: Source, lines: list[str]) -> int:
         prefix = self._prefix(source)
-        with self._archive.open("a", encoding="utf-8") as archive:
-            for line in lines:
-                text = f"{prefix}{line}"
-                if line == GAP:
-                    self._gaps.add(source)
-                else:
-                    self._counts[source] += 1
-                    self._last[source] = line
-                archive.write(f"{text}\n")
-                self._recent[source].append(text)
-                self._all_recent.append(text)
-                self._write(f"{text}\n")
+        for line in lines:
+            text = f"{prefix}{line}"
+            if line == GAP:
+                self._gaps.add(source)
+            else:
+                self._counts[source] += 1
+                self._last[source] = line
+            self._keep(source, f"{text}\n")
+            self._recent[source].append(text)
+            self._all_recent.append(text)
+            self._write(f"{text}\n")
         return len(lines)
+
+    def _keep(self, source: Source, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError:  # a full disk; the line is looked for in the persisted log at the end
+            self._gaps.add(source)
 
     def _prefix(self, source: Source) -> str:
         return f"[{source[1]}/{source[0]}] " if len(self._sources) > 1 else ""
@@ -147,7 +155,7 @@ class LogFollower:
     def archive(
         self,
         stage: StageClient,
-        run_directory: StagePath,
+        target: StagePath,
         *,
         clock: Clock | None = None,
         wait_seconds: float = 0.0,
@@ -159,20 +167,48 @@ class LogFollower:
 
         Args:
             stage: Takes the file.
-            run_directory: Where it goes.
+            target: Where it goes.
             clock: Time and sleep.
             wait_seconds: How long persisted lines may take to arrive.
         """
-        if self._gaps or self._unanswered:
-            self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
-        if not self._archive.stat().st_size:
-            return None
-        target = run_directory / LOG_FILE
         try:
-            stage.put_file(self._archive, target)
-        except MonadDagsterError:
+            if self._gaps or self._unanswered:
+                self.is_complete = self._use_persisted(clock or Clock(), wait_seconds)
+            if not self.is_complete and self._keeps_earlier_archive(stage, target):
+                return target
+            if not self._size():
+                return None
+            if not self.is_complete:
+                self._file.write(f"{INCOMPLETE}\n")
+            self._upload(stage, target)
+        except (MonadDagsterError, OSError) as error:  # costs the log, never the result
+            self.not_archived = error
             return None
         return target
+
+    def _size(self) -> int:
+        """Return the size of the local copy in bytes, and go to its end."""
+        self._file.flush()
+        return self._file.seek(0, 2)
+
+    def _upload(self, stage: StageClient, target: StagePath) -> None:
+        self._file.seek(0)
+        with scratch_directory("log") as directory:
+            local = directory / target.file_name
+            with local.open("w", encoding="utf-8", newline="\n") as copy:
+                shutil.copyfileobj(self._file, copy)
+            stage.put_file(local, target)
+
+    def _keeps_earlier_archive(self, stage: StageClient, target: StagePath) -> bool:
+        """Whether an earlier process that watched this attempt has archived more than this one.
+
+        It was there while the node was; a log that is known to be incomplete never replaces more.
+        """
+        earlier = stage.find(target)
+        if earlier is None or earlier.size < self._size():
+            return False
+        self.is_complete = is_complete_log(stage.read_text(target))
+        return True
 
     def _use_persisted(self, clock: Clock, wait_seconds: float) -> bool:
         """Replace what was followed by what the account kept; False while that is not all."""
@@ -218,7 +254,9 @@ class LogFollower:
     def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
         silent = not self.num_lines
         lines = [f"{self._prefix(_source_of(r))}{r.get('log', '')}" for r in rows]
-        self._archive.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.writelines(f"{line}\n" for line in lines)
         if silent:
             for row, line in zip(rows, lines, strict=True):
                 self._recent[_source_of(row)].append(line)
@@ -227,7 +265,8 @@ class LogFollower:
 
     def close(self) -> None:
         """Remove the local copy."""
-        self._directory.cleanup()
+        with contextlib.suppress(OSError):  # what a full disk did not take is of no use any more
+            self._file.close()
 
 
 def _source_of(row: Mapping[str, Any]) -> Source:
@@ -238,6 +277,11 @@ def _source_of(row: Mapping[str, Any]) -> Source:
     return instance, str(row.get("container_name", ""))
 
 
+def is_complete_log(text: str) -> bool:
+    """Whether an archived log says of itself nothing that is missing."""
+    return not text.endswith(f"{INCOMPLETE}\n") and GAP not in text
+
+
 def is_not_available(error: SnowflakeError) -> bool:
     """Whether the refusal means: no log there yet, or no longer; another form would not help."""
     text = str(error)
@@ -245,5 +289,9 @@ def is_not_available(error: SnowflakeError) -> bool:
 
 
 def _write_stdout(text: str) -> None:
-    sys.stdout.write(text)
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:  # a letter that this process cannot print is no reason to fail
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()

@@ -7,7 +7,6 @@ sees every message exactly once. Nothing runs in a thread: the wait loop calls `
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from dagster_pipes import PipesParams
 
 from monad_dagster.errors import MonadDagsterError
 from monad_dagster.spcs.identifiers import StagePath
+from monad_dagster.spcs.scratch import scratch_directory
 from monad_dagster.spcs.stage import StageClient
 
 MESSAGES_DIRECTORY = "messages"
@@ -94,11 +94,11 @@ class StageMessageReader(PipesMessageReader):
             return 0
         self._held_back = ""
         handled = 0
-        with tempfile.TemporaryDirectory(prefix="monad-messages-") as directory:
+        with scratch_directory("messages") as directory:
             names = [f"{index}.json" for index in pending]
             files = {
                 int(path.stem): path
-                for path in self._stage.get_files(self._directory, names, Path(directory))
+                for path in self._stage.get_files(self._directory, names, directory)
             }
             for index in pending:
                 if index not in files:

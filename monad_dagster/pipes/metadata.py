@@ -31,8 +31,8 @@ class SpcsMetadataSet(NamespacedMetadataSet):
         spec_sha256: Hash of the specification.
         request_sha256: Hash of what was asked for, the same for every attempt at it.
         output_path: Stage directory of the output.
-        run_directory: Stage directory of context, messages and log.
-        log_path: Stage path of the archived log.
+        run_directory: Stage directory of context and messages.
+        log_path: Stage path of the archived log, beside the output.
         log_complete: Whether the archived log holds every line.
         attempt: Counts from 1 within a chain of retries.
         reattached: Whether this run found the job service instead of starting it.

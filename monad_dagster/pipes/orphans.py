@@ -11,17 +11,12 @@ from dataclasses import dataclass, field
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from monad_dagster.pipes.ledger import MAX_FORERUNNERS
-from monad_dagster.spcs.job_service import (
-    RUN_ID_LABEL,
-    JobServiceDescription,
-    JobServiceStatus,
-)
+from monad_dagster.spcs.job_service_state import ENDING, RUN_ID_LABEL, JobServiceDescription
 
 DEPLOYMENT_LABEL = "deployment"
 
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _UNFINISHED = [status for status in DagsterRunStatus if status not in _FINISHED]
-_ENDING = (JobServiceStatus.CANCELLING, JobServiceStatus.DELETING)
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ class Findings:
 
 def is_active(job_service: JobServiceDescription) -> bool:
     """Whether a job service costs, or will cost, until somebody ends it."""
-    return not job_service.status.is_terminal and job_service.status not in _ENDING
+    return not job_service.status.is_terminal and job_service.status not in ENDING
 
 
 def find_orphans(

@@ -13,7 +13,7 @@ from monad_dagster.pipes.ledger import Attempt
 from monad_dagster.pipes.metadata import SpcsMetadataSet
 from monad_dagster.pipes.wait import Progress
 from monad_dagster.spcs.cost import estimate_credits
-from monad_dagster.spcs.job_service import ContainerState
+from monad_dagster.spcs.job_service_state import ContainerState
 from monad_dagster.spcs.lineage import LineageInput
 
 

@@ -31,7 +31,7 @@ def script_files(directory: Path) -> Mapping[str, Path]:
     found = {
         path.relative_to(directory).as_posix(): path
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not _is_private(path.relative_to(directory))
     }
     if not found:
         raise ConfigError(
@@ -42,3 +42,8 @@ def script_files(directory: Path) -> Mapping[str, Path]:
             )
         )
     return {**helper_files(), **found}
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a file is hidden or a cache: neither secrets of a .env nor .git are uploaded."""
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)

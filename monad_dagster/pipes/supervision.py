@@ -16,7 +16,7 @@ from monad_dagster.pipes.wait import Watch
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
+from monad_dagster.spcs.job_service_state import ContainerState, JobServiceStatus
 
 POOL_SECONDS = 30.0
 STALL_LOOK_SECONDS = 15.0

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError, problem
+from monad_dagster.errors import JobServiceTimeoutError, SnowflakeError, problem
 from monad_dagster.pipes.pacing import Backoff, Clock, Due
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import (
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import (
     ContainerState,
     JobServiceDescription,
-    JobServices,
     JobServiceStatus,
     containers_from_history,
 )
@@ -168,7 +168,7 @@ class JobServiceWaiter:
 
         Raises:
             JobServiceTimeoutError: A limit ran out; the job service is still there.
-            ConnectionFailedError: The account did not answer for too long.
+            SnowflakeError: The account did not answer, or refused, for too long.
         """
         while True:
             if self._status_due.is_due:
@@ -201,7 +201,8 @@ class JobServiceWaiter:
     def _guarded(self, look: Callable[[], int]) -> int:
         try:
             found = look()
-        except ConnectionFailedError as error:
+        except SnowflakeError as error:
+            # No answer, or a refusal: what runs goes on, and the next look may find it again.
             silent = self._clock.now() - self._answered_at
             if silent > self._limits.max_unreachable_seconds:
                 raise

@@ -8,7 +8,7 @@ log levels, and an internal stage's READ and WRITE.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from monad_dagster.spcs import sql, sql_setup
+from monad_dagster.spcs import sql, sql_lineage, sql_setup
 from monad_dagster.spcs.connection import Result, Session
 from monad_dagster.spcs.identifiers import QualifiedName, resolve_identifier
 from monad_dagster.spcs.sql import Statement
@@ -104,7 +104,7 @@ def object_statements(layout: AccountLayout) -> list[Statement]:
             auto_suspend_seconds=layout.auto_suspend_seconds,
             backup_instance_families=layout.backup_instance_families,
         ),
-        sql.create_lineage_table(layout.qualified(layout.lineage_table)),
+        sql_lineage.create_lineage_table(layout.qualified(layout.lineage_table)),
     ]
     if layout.create_data_schemas:
         for database, schema in layout.data_schemas:

@@ -13,7 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from monad_dagster.errors import ConnectionFailedError, SnowflakeError, problem
+from monad_dagster.errors import (
+    ConnectionFailedError,
+    MonadDagsterError,
+    SnowflakeError,
+    problem,
+)
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.sql import Statement
 
@@ -144,7 +149,7 @@ class Session:
             connection = self._connected()
             self.statement_count += 1
             return _fetch(connection, statement, self._statement_seconds)
-        except SnowflakeError:
+        except MonadDagsterError:
             raise
         except Exception as error:
             raise translate_error(error, statement) from error
@@ -153,6 +158,8 @@ class Session:
         if self._connection is None:
             try:
                 self._connection = self._open_connection()
+            except MonadDagsterError:
+                raise  # a connection that is not configured
             except Exception as error:
                 raise _connection_error(error) from error
             if self._statement_seconds is not None:

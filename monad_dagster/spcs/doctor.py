@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from monad_dagster.errors import ConnectionFailedError, MonadDagsterError, SnowflakeError
-from monad_dagster.spcs import sql, sql_setup
+from monad_dagster.spcs import sql, sql_lineage, sql_setup
 from monad_dagster.spcs.account_setup import AccountLayout, data_grant_statements
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import StagePath, resolve_identifier
@@ -123,7 +123,7 @@ class _Doctor:
 
     def lineage_table(self) -> str:
         name = self._layout.qualified(self._layout.lineage_table)
-        self._session.execute(sql.select_lineage(name, output_version="none"))
+        self._session.execute(sql_lineage.select_lineage(name, output_version="none"))
         return f"{name} can be read"
 
 

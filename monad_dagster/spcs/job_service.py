@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from monad_dagster.errors import (
@@ -22,116 +21,18 @@ from monad_dagster.errors import (
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName, check_job_service_name
+from monad_dagster.spcs.job_service_state import (
+    COMMENT_KEY,
+    RUN_ID_LABEL,
+    ContainerState,
+    JobServiceDescription,
+    container_of,
+    description_of,
+)
 from monad_dagster.spcs.spec import MAIN_CONTAINER, JobSpec
 
 ALREADY_EXISTS = 2002
 MISSING_OR_INVISIBLE = frozenset({2003, 2043})
-COMMENT_KEY = "monad_dagster"
-RUN_ID_LABEL = "run_id"
-
-
-class JobServiceStatus(StrEnum):
-    """The documented statuses, and UNKNOWN for any other."""
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    DONE = "DONE"
-    FAILED = "FAILED"
-    CANCELLING = "CANCELLING"
-    CANCELLED = "CANCELLED"
-    SUSPENDING = "SUSPENDING"
-    SUSPENDED = "SUSPENDED"
-    DELETING = "DELETING"
-    DELETED = "DELETED"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
-    UNKNOWN = "UNKNOWN"
-
-    @classmethod
-    def parse(cls, text: object) -> "JobServiceStatus":
-        """Read a status; one that is not documented is UNKNOWN and never an error."""
-        try:
-            return cls(str(text).upper())
-        except ValueError:
-            return cls.UNKNOWN
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the job service will not change any more."""
-        return self in TERMINAL
-
-
-TERMINAL = frozenset(
-    {
-        JobServiceStatus.DONE,
-        JobServiceStatus.FAILED,
-        JobServiceStatus.CANCELLED,
-        JobServiceStatus.INTERNAL_ERROR,
-        JobServiceStatus.DELETED,
-    }
-)
-
-
-@dataclass(frozen=True)
-class JobServiceDescription:
-    """What Snowflake says of one job service.
-
-    Attributes:
-        name: Its name.
-        status: Its status.
-        raw_status: The status as it was spelt.
-        compute_pool: The pool it runs on.
-        comment: The comment it was submitted with.
-        created_on: When it was submitted.
-        updated_on: When its status changed last.
-        spec_text: The normalised specification, empty for another role than the owner.
-    """
-
-    name: QualifiedName
-    status: JobServiceStatus
-    raw_status: str
-    compute_pool: str = ""
-    comment: str = ""
-    created_on: datetime | None = None
-    updated_on: datetime | None = None
-    spec_text: str = ""
-
-    @property
-    def labels(self) -> Mapping[str, Any]:
-        """What this project wrote into the comment; empty for a job service of someone else."""
-        try:
-            labels = json.loads(self.comment)[COMMENT_KEY]
-        except (ValueError, KeyError, TypeError):
-            return {}
-        return labels if isinstance(labels, dict) else {}
-
-    @property
-    def spec_sha256(self) -> str | None:
-        """The hash of the specification it was submitted with."""
-        value = self.labels.get("spec_sha256")
-        return str(value) if value else None
-
-
-@dataclass(frozen=True)
-class ContainerState:
-    """One row of SHOW SERVICE CONTAINERS, or of the job history."""
-
-    container_name: str
-    instance_id: int = 0
-    status: str = "UNKNOWN"
-    message: str = ""
-    image_name: str = ""
-    image_digest: str = ""
-    restart_count: int = 0
-    start_time: str | None = None
-    last_exit_code: int | None = None
-
-    @property
-    def started_on(self) -> datetime | None:
-        """When the container started, None when that is not known or not readable."""
-        try:
-            return datetime.fromisoformat(self.start_time) if self.start_time else None
-        except ValueError:
-            return None
 
 
 @dataclass(frozen=True)
@@ -250,12 +151,12 @@ class JobServices:
             if error.errno in MISSING_OR_INVISIBLE:
                 return None
             raise
-        return _description(row) if row else None
+        return description_of(row) if row else None
 
     def list(self, database: str, schema: str) -> "list[JobServiceDescription]":
         """List the job services of a schema."""
         rows = self._session.execute(sql.show_job_services(database, schema)).rows
-        return [_description(row) for row in rows]
+        return [description_of(row) for row in rows]
 
     def containers(self, name: QualifiedName) -> "list[ContainerState]":
         """List the containers of a job service, sidecars included; empty when it is gone."""
@@ -265,7 +166,7 @@ class JobServices:
             if error.errno in MISSING_OR_INVISIBLE:
                 return []
             raise
-        return [_container(row) for row in rows]
+        return [container_of(row) for row in rows]
 
     def fetch_logs(
         self,
@@ -350,68 +251,9 @@ class JobServices:
         return rows[0] if rows else None
 
 
-def _description(row: Mapping[str, Any]) -> JobServiceDescription:
-    created, updated = row.get("created_on"), row.get("updated_on")
-    raw = str(row.get("status", ""))
-    return JobServiceDescription(
-        name=QualifiedName(str(row["database_name"]), str(row["schema_name"]), str(row["name"])),
-        status=JobServiceStatus.parse(raw),
-        raw_status=raw,
-        compute_pool=str(row.get("compute_pool") or ""),
-        comment=str(row.get("comment") or ""),
-        created_on=created if isinstance(created, datetime) else None,
-        updated_on=updated if isinstance(updated, datetime) else None,
-        spec_text=str(row.get("spec") or ""),
-    )
-
-
-def _container(row: Mapping[str, Any]) -> ContainerState:
-    return ContainerState(
-        container_name=str(row.get("container_name", "")),
-        instance_id=_integer(row.get("instance_id")) or 0,
-        status=str(row.get("status") or "UNKNOWN"),
-        message=str(row.get("message") or ""),
-        image_name=str(row.get("image_name") or ""),
-        image_digest=str(row.get("image_digest") or ""),
-        restart_count=_integer(row.get("restart_count")) or 0,
-        start_time=str(row["start_time"]) if row.get("start_time") else None,
-        last_exit_code=_integer(row.get("last_exit_code")),
-    )
-
-
-def containers_from_history(row: Mapping[str, Any]) -> "list[ContainerState]":
-    """Read container states out of a history row's INSTANCE_STATUSES."""
-    raw = row.get("instance_statuses")
-    document = json.loads(raw) if isinstance(raw, str) and raw else raw
-    if not isinstance(document, Mapping):
-        return []
-    return [
-        ContainerState(
-            container_name=str(container.get("containerName", "")),
-            instance_id=_integer(instance.get("instanceId")) or 0,
-            status=str(container.get("status") or "UNKNOWN"),
-            message=str(container.get("message") or ""),
-            image_name=str(container.get("image") or ""),
-            image_digest=str(container.get("imageSha256") or "").removeprefix("@"),
-            restart_count=_integer(container.get("restartCount")) or 0,
-            start_time=container.get("startTime"),
-            last_exit_code=_integer(container.get("lastExitCode")),
-        )
-        for instance in document.get("instances", [])
-        for container in instance.get("containers", [])
-    ]
-
-
 def _decoded(value: object) -> object:
     """Decode a value of the event table: a log line is stored as a JSON string."""
     if isinstance(value, str) and value.startswith('"'):
         with contextlib.suppress(ValueError):
             return json.loads(value)
     return value
-
-
-def _integer(value: object) -> int | None:
-    try:
-        return int(str(value))
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql_lineage
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import QualifiedName
 
@@ -84,4 +84,4 @@ def lineage_rows(record: LineageRecord, *, now: datetime) -> list[dict[str, Any]
 def record_lineage(session: Session, table: QualifiedName, record: LineageRecord) -> None:
     """Write one materialization's edges with one statement."""
     rows = lineage_rows(record, now=datetime.now(UTC))
-    session.execute(sql.insert_lineage(table, rows))
+    session.execute(sql_lineage.insert_lineage(table, rows))

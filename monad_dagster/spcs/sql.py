@@ -17,6 +17,7 @@ from monad_dagster.spcs.identifiers import QualifiedName, StagePath, quote_ident
 # The view of the default event table: what the application role EVENTS_VIEWER may read.
 EVENT_TABLE = "SNOWFLAKE.TELEMETRY.EVENTS_VIEW"
 MAX_HISTORY = 10_000  # what GET_JOB_HISTORY returns at most
+MAX_QUERY_TAG = 2_000  # characters, page "QUERY_TAG"; a longer one is refused
 _DOLLAR_BEFORE_DOLLAR = re.compile(r"\$(?=\$)")
 _KIND = re.compile(r"^[A-Z]+(?: (?!IF\b|IN\b|FROM\b|INTO\b|SET\b|LIKE\b)[A-Z]+){0,2}")
 
@@ -80,8 +81,12 @@ def inline_specification(spec: Mapping[str, Any]) -> str:
 
 
 def set_query_tag(tag: Mapping[str, Any]) -> Statement:
-    """Tag every later statement of the session."""
-    return Statement(f"ALTER SESSION SET QUERY_TAG = {literal(json.dumps(tag, sort_keys=True))}")
+    """Tag every later statement of the session; values that make it too long are cut short."""
+    text, longest = json.dumps(tag, sort_keys=True), MAX_QUERY_TAG
+    while len(text) > MAX_QUERY_TAG and longest > 1:
+        longest //= 2
+        text = json.dumps({key: str(value)[:longest] for key, value in tag.items()}, sort_keys=True)
+    return Statement(f"ALTER SESSION SET QUERY_TAG = {literal(text)}")
 
 
 def set_json_results() -> Statement:
@@ -331,9 +336,10 @@ def get(
     return Statement(f"GET {place} {target} PARALLEL = {int(parallel)}{chosen}")
 
 
-def list_stage(path: StagePath, *, directory: bool = True) -> Statement:
-    """List the files below a stage path."""
-    return Statement(f"LIST {path.sql(directory=directory and bool(path.path))}")
+def list_stage(path: StagePath, *, directory: bool = True, pattern: str | None = None) -> Statement:
+    """List the files below a stage path; *pattern* has to match the whole of a file's path."""
+    chosen = f" PATTERN = {literal(pattern)}" if pattern else ""
+    return Statement(f"LIST {path.sql(directory=directory and bool(path.path))}{chosen}")
 
 
 def remove(path: StagePath, *, directory: bool) -> Statement:
@@ -383,47 +389,4 @@ def table_facts(database: str, schema: str) -> Statement:
         "SELECT table_name, row_count, last_altered FROM "
         f"{quote_identifier(database)}.INFORMATION_SCHEMA.TABLES "
         f"WHERE table_schema = {literal(schema)} ORDER BY table_name"
-    )
-
-
-# --- lineage ----------------------------------------------------------------------------------
-
-LINEAGE_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("recorded_at", "TIMESTAMP_NTZ"),
-    ("output_asset", "VARCHAR"),
-    ("output_partition", "VARCHAR"),
-    ("output_version", "VARCHAR"),
-    ("output_location", "VARCHAR"),
-    ("input_kind", "VARCHAR"),
-    ("input_name", "VARCHAR"),
-    ("input_version", "VARCHAR"),
-    ("run_id", "VARCHAR"),
-    ("job_service", "VARCHAR"),
-    ("query_id", "VARCHAR"),
-    ("details", "VARCHAR"),
-)
-
-
-def create_lineage_table(name: QualifiedName) -> Statement:
-    """Create the table that answers what produced what, one row for each edge."""
-    columns = ", ".join(f"{column} {kind}" for column, kind in LINEAGE_COLUMNS)
-    return Statement(f"CREATE TABLE IF NOT EXISTS {name.sql()} ({columns})")
-
-
-def insert_lineage(name: QualifiedName, rows: Sequence[Mapping[str, Any]]) -> Statement:
-    """Insert the edges of one materialization in one statement."""
-    names = [column for column, _ in LINEAGE_COLUMNS]
-    values = ", ".join(
-        "(" + ", ".join(literal(row.get(column)) for column in names) + ")" for row in rows
-    )
-    return Statement(
-        f"INSERT INTO {name.sql()} ({', '.join(names)}) VALUES {values}", repeatable=False
-    )
-
-
-def select_lineage(name: QualifiedName, *, output_version: str) -> Statement:
-    """Read the edges that lead to one version."""
-    return Statement(
-        f"SELECT * FROM {name.sql()} WHERE output_version = {literal(output_version)} "
-        "ORDER BY recorded_at, input_name"
     )

@@ -7,16 +7,16 @@ slash takes its neighbours along; both are guarded here. Follows Snowflake's pag
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monad_dagster.errors import StageError, problem
+from monad_dagster.errors import ConnectionFailedError, SnowflakeError, StageError, problem
 from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.identifiers import StagePath
+from monad_dagster.spcs.scratch import scratch_directory
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,19 @@ class StageClient:
         if not local_file.is_file():
             raise StageError(problem(f"File {local_file} does not exist; nothing was uploaded"))
         if local_file.name != target.file_name:
-            with tempfile.TemporaryDirectory(prefix="monad-put-") as directory:
-                renamed = Path(directory) / target.file_name
+            with scratch_directory("put") as directory:
+                renamed = directory / target.file_name
                 renamed.symlink_to(local_file.resolve())
                 return self._put(renamed, target)
         return self._put(local_file.resolve(), target)
 
     def _put(self, local_file: Path, target: StagePath) -> StageFile:
-        rows = self._session.execute(sql.put(str(local_file), target.parent)).rows
+        try:
+            rows = self._session.execute(sql.put(str(local_file), target.parent)).rows
+        except ConnectionFailedError:
+            raise
+        except SnowflakeError as error:
+            raise _not_uploaded(target, str(error)) from error
         size = local_file.stat().st_size
         uploaded = [row for row in rows if str(row.get("status", "")).upper() == "UPLOADED"]
         if len(rows) != 1 or len(uploaded) != 1:
@@ -76,8 +81,8 @@ class StageClient:
 
     def put_text(self, text: str, target: StagePath) -> StageFile:
         """Upload *text* as the file *target*."""
-        with tempfile.TemporaryDirectory(prefix="monad-put-") as directory:
-            local = Path(directory) / target.file_name
+        with scratch_directory("put") as directory:
+            local = directory / target.file_name
             local.write_text(text, encoding="utf-8")
             return self._put(local, target)
 
@@ -98,17 +103,15 @@ class StageClient:
             StageError: The file is not there or was not downloaded.
         """
         local_directory.mkdir(parents=True, exist_ok=True)
-        rows = self._session.execute(sql.get(source, str(local_directory))).rows
+        try:
+            rows = self._session.execute(sql.get(source, str(local_directory))).rows
+        except ConnectionFailedError:
+            raise
+        except SnowflakeError as error:
+            raise _not_downloaded(source, str(error)) from error
         local = local_directory / source.file_name
         if not _all_downloaded(rows) or not local.is_file():
-            raise StageError(
-                problem(
-                    f"Stage file {source} was not downloaded",
-                    f"The answer was {_brief(rows)}",
-                    "Check that the file exists and that the role may read the stage",
-                    f"See {sql.list_stage(source.parent)}",
-                )
-            )
+            raise _not_downloaded(source, f"The answer was {_brief(rows)}")
         return local
 
     def get_files(
@@ -135,18 +138,28 @@ class StageClient:
 
     def read_text(self, source: StagePath) -> str:
         """Read a small text file."""
-        with tempfile.TemporaryDirectory(prefix="monad-get-") as directory:
-            return self.get_file(source, Path(directory)).read_text(encoding="utf-8")
+        with scratch_directory("get") as directory:
+            return self.get_file(source, directory).read_text(encoding="utf-8")
 
     def read_json(self, source: StagePath) -> Any:
         """Read a small JSON file."""
         return json.loads(self.read_text(source))
 
-    def exists(self, path: StagePath) -> bool:
-        """Say whether exactly this file is there."""
+    def find(self, path: StagePath) -> StageFile | None:
+        """Return exactly this file, None when it is not there."""
         rows = self._session.execute(sql.list_stage(path, directory=False)).rows
         found = (_stage_file(path, row) for row in rows)
-        return any(item is not None and item.path == path for item in found)
+        return next((item for item in found if item is not None and item.path == path), None)
+
+    def exists(self, path: StagePath) -> bool:
+        """Say whether exactly this file is there."""
+        return self.find(path) is not None
+
+    def find_named(self, root: StagePath, file_name: str) -> "list[StageFile]":
+        """List every file of that name below *root*."""
+        statement = sql.list_stage(root, pattern=f".*/{re.escape(file_name)}")
+        found = (_stage_file(root, row) for row in self._session.execute(statement).rows)
+        return [item for item in found if item is not None and item.path.file_name == file_name]
 
     def remove_directory(self, path: StagePath) -> int:
         """Remove every file below *path* and return how many there were.
@@ -200,6 +213,17 @@ def _not_uploaded(target: StagePath, observed: str) -> StageError:
             observed,
             "Check that the role may write the stage, then run again",
             f"See {sql.list_stage(target.parent)}",
+        )
+    )
+
+
+def _not_downloaded(source: StagePath, observed: str) -> StageError:
+    return StageError(
+        problem(
+            f"Stage file {source} was not downloaded",
+            observed,
+            "Check that the file exists and that the role may read the stage",
+            f"See {sql.list_stage(source.parent)}",
         )
     )
 

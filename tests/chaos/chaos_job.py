@@ -45,6 +45,7 @@ class LateStage:
             target.mkdir(parents=True, exist_ok=True)
             for chunk in group:
                 (target / chunk.name).write_bytes(chunk.read_bytes())
+        shutil.rmtree(self.local)
 
 
 def work(plan: dict, stage: Path, partition: str, output: Path, execution: str) -> None:

@@ -12,7 +12,7 @@ from itertools import product
 
 import dagster as dg
 
-from monad_dagster.spcs.job_service import JobServiceDescription
+from monad_dagster.spcs.job_service_state import JobServiceDescription
 from tests.chaos.location import NUM_STEPS, RESULTS_ARE_IN, partition_key
 from tests.chaos.stand import DATABASE, SCHEMA, Stand, wait_until
 from tests.chaos.workers import Worker, processes_of_session

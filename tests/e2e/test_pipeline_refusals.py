@@ -12,7 +12,7 @@ from dagster_snowflake import SnowflakeResource
 
 from monad_dagster.assets import build_graph
 from monad_dagster.definitions import spcs_resource
-from monad_dagster.errors import MonadDagsterError
+from monad_dagster.errors import MonadDagsterError, SpecError
 from monad_dagster.local import LocalAccount
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.spcs import sql
@@ -64,7 +64,7 @@ def test_more_gpus_than_the_family_has_are_refused(toy_settings, instance, mater
     """A specification that no node can run is refused before it is sent."""
     materialize(MODEL, None)
     settings = replace(toy_settings, num_gpus=2)
-    with pytest.raises(Exception, match=r"GPU"):
+    with pytest.raises(SpecError, match=r"2, GPU_NV_S has 1"):
         dg.materialize(
             build_graph(settings)["assets"],
             selection=dg.AssetSelection.assets("foundation_model"),

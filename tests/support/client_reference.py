@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from monad_dagster.components import JobServiceComponent
 from monad_dagster.pipes.client import PipesSPCSClient
 from monad_dagster.pipes.failures import RULES
 from monad_dagster.pipes.launch import LaunchOptions
@@ -17,13 +18,9 @@ def fields() -> str:
     """Render the resource's fields."""
     rows = ["| Field | Default | What |", "|---|---|---|"]
     for name, field in PipesSPCSClient.model_fields.items():
-        if name == "snowflake":
-            rows.append(
-                "| `snowflake` | required | A `SnowflakeResource`: who connects, and how. |"
-            )
-            continue
         default = field.get_default(call_default_factory=True)
-        rows.append(f"| `{name}` | `{default!r}` | {field.description} |")
+        shown = "NamedConnection()" if name == "snowflake" else repr(default)
+        rows.append(f"| `{name}` | `{shown}` | {field.description} |")
     return "\n".join(rows)
 
 
@@ -67,6 +64,17 @@ def script() -> str:
     return f"```python\n{code}\n```"
 
 
+def component() -> str:
+    """Render the YAML of the component and its attributes."""
+    document = (EXAMPLES / "defs.yaml").read_text().strip()
+    rows = ["| Attribute | Default | What |", "|---|---|---|"]
+    for name, field in JobServiceComponent.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        shown = "required" if field.is_required() else f"`{default!r}`"
+        rows.append(f"| `{name}` | {shown} | {field.description} |")
+    return "\n".join([f"```yaml\n{document}\n```", "", *rows])
+
+
 def described_attributes(cls: type) -> dict[str, str]:
     """Read the attribute descriptions of a class docstring."""
     text = re.split(r"Attributes:\n", cls.__doc__ or "")[1]
@@ -81,6 +89,7 @@ SECTIONS = {
     "metadata": metadata,
     "example": example,
     "script": script,
+    "component": component,
 }
 
 

@@ -42,6 +42,7 @@ class Writer:
         self.random = random.Random(seed)
         self.model = Model()
         self.in_doubt = None  # the model as it is if the last statement did happen
+        self.last = []  # the statements that were executed last, for the report of a failure
         self.acknowledged = 0
         self.number = 0
         self.unexpected = None
@@ -88,7 +89,7 @@ class Writer:
             choices += [self._drop_job]
         after = copy.deepcopy(self.model)
         statements = self.random.choice(choices)(after)
-        self.in_doubt = after
+        self.in_doubt, self.last = after, statements
         self._execute(*statements)
         self.model, self.in_doubt = after, None
         self.acknowledged += 1

@@ -15,6 +15,11 @@ _HOMES = {
     "als": "als:ImplicitALS",
     "sasrec": "sasrec:RecToolsSASRec",
     "engine": "engine:Engine",
+    "engine-labels-1": "engine:EngineLabels1",
+    "engine-labels-10": "engine:EngineLabels10",
+    "engine-from-scratch": "engine:EngineFromScratch",
+    "engine-from-scratch-labels-1": "engine:EngineFromScratchLabels1",
+    "engine-from-scratch-labels-10": "engine:EngineFromScratchLabels10",
 }
 
 METHODS = tuple(_HOMES)

@@ -4,6 +4,7 @@ The tables hold the past alone. Only a time budget, a device and a seed are set:
 The foundation model of a data set, cut-off and seed serves all its tasks; its seconds are in the facts.
 """
 
+import fcntl
 import json
 import time
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ class Engine:
     environment = "engine"
     seeded = True
     leave_one_out = True
+    label_share = 1.0
+    from_scratch = False
 
     def predict(self, problem: Problem, effort: Effort) -> Prediction:
         """Pretrain (once for all tasks), fine-tune, predict at the cut-off."""
@@ -41,14 +44,17 @@ class Engine:
         budget = effort.budget_seconds or quick
         work = Path(effort.work_dir)
         shared = foundation_dir(problem, effort, budget, getattr(monad, "__version__", "0"))
-        pretrain_seconds = pretrained(problem, shared, budget, effort.seed)
+        pretrain_budget, pretrain_seconds = budget, pretrained(problem, shared, budget, effort.seed)
         began = time.perf_counter()
-        task, target_fn = task_and_target(problem.task)
+        task, target_fn = task_and_target(problem.task, self.label_share)
         module = load_from_foundation_model(
             checkpoint_path=shared / "foundation_model",
             downstream_task=task,
             target_fn=target_fn,
         )
+        if self.from_scratch:
+            module.start_over(effort.seed)
+            budget += pretrain_budget
         module.fit(
             TrainingParams(
                 checkpoint_dir=work / f"checkpoints-{time.time_ns()}",
@@ -75,11 +81,51 @@ class Engine:
             "budget_seconds": budget,
             "pretrain_seconds": pretrain_seconds,
             "fit_seconds": fit_seconds,
+            "label_share": self.label_share,
+            "from_scratch": self.from_scratch,
             "predict_seconds": time.perf_counter() - began - fit_seconds,
             "answered": answered,
             "engine": getattr(monad, "__version__", "unknown"),
         }
         return Prediction(values, facts)
+
+
+class EngineLabels1(Engine):
+    """The engine with one label in a hundred."""
+
+    name = "engine-labels-1"
+    kinds = ("binary",)
+    leave_one_out = False
+    label_share = 0.01
+
+
+class EngineLabels10(EngineLabels1):
+    """The engine with one label in ten."""
+
+    name = "engine-labels-10"
+    label_share = 0.1
+
+
+class EngineFromScratch(EngineLabels1):
+    """The same network without what pretraining taught it, with pretraining's time on top."""
+
+    name = "engine-from-scratch"
+    label_share = 1.0
+    from_scratch = True
+
+
+class EngineFromScratchLabels1(EngineFromScratch):
+    """The network from scratch with one label in a hundred."""
+
+    name = "engine-from-scratch-labels-1"
+    label_share = 0.01
+
+
+class EngineFromScratchLabels10(EngineFromScratch):
+    """The network from scratch with one label in ten."""
+
+    name = "engine-from-scratch-labels-10"
+    label_share = 0.1
 
 
 def top_k(problem: Problem) -> int:
@@ -98,19 +144,25 @@ def foundation_dir(problem: Problem, effort: Effort, budget: float, version: str
 
 def pretrained(problem: Problem, folder: Path, budget: float, seed: int) -> float:
     """Train the foundation model in *folder* unless it is there, and return its seconds."""
+    done = folder / "seconds.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # cells that share it may run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return float(json.loads(done.read_text()))
+        return _pretrained(problem, folder, budget, seed)
+
+
+def _pretrained(problem: Problem, folder: Path, budget: float, seed: int) -> float:
     from monad.ui import pretrain
 
-    done = folder / "seconds.json"
-    if done.exists():
-        return float(json.loads(done.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
     write_tables(problem.log, folder)
     config = folder / "fm_config.yaml"
     config.write_text(json.dumps(configuration(problem, folder, budget, seed), indent=1))
     began = time.perf_counter()
     pretrain(config_path=config, output_path=folder / "foundation_model", overwrite=True)
     seconds = time.perf_counter() - began
-    done.write_text(json.dumps(seconds))
+    (folder / "seconds.json").write_text(json.dumps(seconds))
     return seconds
 
 

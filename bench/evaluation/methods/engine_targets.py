@@ -14,8 +14,16 @@ from bench.evaluation.definitions import Task
 SOURCE = "events"
 
 
-def task_and_target(task: Task) -> tuple[Any, Callable[..., Any]]:
-    """Return the `monad` task object and the target function of *task*."""
+def task_and_target(task: Task, label_share: float = 1.0) -> tuple[Any, Callable[..., Any]]:
+    """Return the `monad` task object and the target function of *task*.
+
+    With a *label_share* below 1 the function answers for that share of the rows only.
+    """
+    made, target_fn = _task_and_target(task)
+    return made, target_fn if label_share >= 1 else with_few_labels(target_fn, label_share)
+
+
+def _task_and_target(task: Task) -> tuple[Any, Callable[..., Any]]:
     from monad.ui.module import BinaryClassificationTask, RecommendationTask, RegressionTask
 
     if task.leave_one_out:
@@ -27,6 +35,19 @@ def task_and_target(task: Task) -> tuple[Any, Callable[..., Any]]:
     if task.kind == "regression":
         return RegressionTask(), spend_target(window, active)
     return RecommendationTask(), items_target(window, active)
+
+
+def with_few_labels(target_fn: Callable[..., Any], share: float) -> Callable[..., Any]:
+    """Return *target_fn* that answers for *share* of the rows, the same ones in every run."""
+    import zlib
+
+    def labelled(history: Any, future: Any, attributes: Any, ctx: dict) -> Any:
+        times = history[SOURCE].timestamps
+        seen = (len(times), int(times[0]) if len(times) else 0, int(times[-1]) if len(times) else 0)
+        drawn = zlib.crc32(repr((int(ctx["SPLIT_TIMESTAMP"]), seen)).encode()) % 10_000
+        return target_fn(history, future, attributes, ctx) if drawn < share * 10_000 else None
+
+    return labelled
 
 
 def churn_target(window: timedelta, active: timedelta | None) -> Callable[..., Any]:

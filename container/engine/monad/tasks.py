@@ -1,7 +1,7 @@
 """The task classes: what kind of prediction a scenario makes.
 
 A task knows its name, its parameters, the monitored metric and how long a target vector is. The
-network's part is in `monad.model.heads`, metrics are in `monad.evaluation.metrics`.
+network's part is in `monad.model.build`, metrics are in `monad.evaluation.metrics`.
 """
 
 from typing import Any, ClassVar
@@ -83,7 +83,7 @@ class RegressionTask(Task):
     Args:
         num_targets: Length of the target vector.
         point: What a prediction is. "median" is best in absolute error and "mean" in squared error.
-            "centre", the default, lies half way between the median and the mean on a log scale:
+            "centre", the default, lies about half way between the median and the mean on a log scale:
             close to the best in absolute error, and far better in relative error where most
             amounts are zero and the median with them.
     """

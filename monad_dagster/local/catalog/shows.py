@@ -1,4 +1,4 @@
-"""SHOW and DESCRIBE of databases, schemas, tables, views, columns, warehouses, roles, users."""
+"""SHOW and DESCRIBE of tables, views, columns, warehouses, roles and users."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,42 +13,6 @@ from monad_dagster.local.sql.statements import ObjectName, Statement
 
 if TYPE_CHECKING:
     from monad_dagster.local.session import Session
-
-
-@statement("SHOW DATABASES")
-def show_databases(session: "Session", statement: Statement) -> ResultSet:
-    """List visible databases."""
-    options = parse_show(session, statement.cursor, level="ACCOUNT")
-    columns = [
-        timestamp("created_on"), text("name"), text("is_default"), text("is_current"),
-        text("origin"), text("owner"), text("comment"), text("options"), text("retention_time"),
-        text("kind"), text("owner_role_type"),
-    ]  # fmt: skip
-    rows = [
-        (d.created_on, d.name, "N", yes_no(d.name == session.database), "", d.owner,
-         d.properties.get("COMMENT", ""), "", "1", "STANDARD", "ROLE")
-        for d in options.select(session.visible("DATABASE"), lambda d: d.name)
-    ]  # fmt: skip
-    return table(columns, rows)
-
-
-@statement("SHOW SCHEMAS")
-def show_schemas(session: "Session", statement: Statement) -> ResultSet:
-    """List visible schemas."""
-    options = parse_show(session, statement.cursor, level="DATABASE")
-    columns = [
-        timestamp("created_on"), text("name"), text("is_default"), text("is_current"),
-        text("database_name"), text("owner"), text("comment"), text("options"),
-        text("retention_time"), text("owner_role_type"),
-    ]  # fmt: skip
-    current = (session.database, session.schema)
-    rows = [
-        (s.created_on, s.name, "N", yes_no((s.database, s.name) == current), s.database, s.owner,
-         s.properties.get("COMMENT", ""), "MANAGED ACCESS" if s.properties.get("MANAGED") else "",
-         "1", "ROLE")
-        for s in options.select(session.visible("SCHEMA", options.database), lambda s: s.name)
-    ]  # fmt: skip
-    return table(columns, rows)
 
 
 _TABLE_COLUMNS = [
@@ -281,92 +245,6 @@ def show_users(session: "Session", statement: Statement) -> ResultSet:
         for u in options.select(session.visible("USER"), lambda u: u.name)
     ]  # fmt: skip
     return table(columns, rows)
-
-
-@statement("SHOW PARAMETERS")
-def show_parameters(session: "Session", statement: Statement) -> ResultSet:
-    """List parameters of the session, the account, a database or a schema."""
-    cursor = statement.cursor
-    like = cursor.string() if cursor.accept("LIKE") else None
-    scopes: list[str] = []
-    level = "SESSION"
-    if cursor.accept("IN") or cursor.accept("FOR"):
-        level = cursor.accept_any("ACCOUNT", "SESSION", "DATABASE", "SCHEMA") or "SESSION"
-        if level == "DATABASE":
-            scopes = [f"DATABASE:{session.lookup('DATABASE', cursor.name()).name}"]
-        elif level == "SCHEMA":
-            found = session.lookup("SCHEMA", cursor.name())
-            scopes = [f"SCHEMA:{found.database}.{found.name}", f"DATABASE:{found.database}"]
-    cursor.expect_end()
-    columns = [
-        text("key"),
-        text("value"),
-        text("default"),
-        text("level"),
-        text("description"),
-        text("type"),
-    ]
-    rows = []
-    for name, default in sorted(_PARAMETERS.items()):
-        if like is not None and not matches_like(name, like):
-            continue
-        value, found_level = _parameter(session, name, scopes, level)
-        shown = default if value is None else value
-        rows.append((name, _text(shown), _text(default), found_level, "", _kind(default)))
-    return table(columns, rows)
-
-
-def _parameter(session: "Session", name: str, scopes: list[str], level: str) -> tuple[Any, str]:
-    if level == "SESSION" and name in session.parameters:
-        return session.parameters[name], "SESSION"
-    for scope in scopes:
-        value = session.catalog.get_document("parameters", f"{scope}|{name}")
-        if value is not None:
-            return value, scope.split(":", maxsplit=1)[0]
-    value = session.account.parameter(name)
-    return value, "ACCOUNT" if value is not None else ""
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _kind(value: Any) -> str:
-    return {bool: "BOOLEAN", int: "NUMBER"}.get(type(value), "STRING")
-
-
-_PARAMETERS: dict[str, Any] = {
-    "AUTOCOMMIT": True,
-    "CLIENT_SESSION_KEEP_ALIVE": False,
-    "EVENT_TABLE": "snowflake.telemetry.events",
-    "LOG_EVENT_LEVEL": "OFF",
-    "LOG_LEVEL": "OFF",
-    "METRIC_LEVEL": "NONE",
-    "MULTI_STATEMENT_COUNT": 1,
-    "PYTHON_CONNECTOR_QUERY_RESULT_FORMAT": "ARROW",
-    "QUERY_TAG": "",
-    "STATEMENT_TIMEOUT_IN_SECONDS": 172800,
-    "TIMEZONE": "Etc/UTC",
-    "TRACE_LEVEL": "OFF",
-    "WEEK_START": 0,
-}
-
-
-@statement("DESCRIBE DATABASE", "DESCRIBE SCHEMA")
-def describe_container(session: "Session", statement: Statement) -> ResultSet:
-    """List what a database or schema directly holds."""
-    kind = statement.words()[1]
-    found = session.lookup(kind, statement.cursor.name())
-    columns = [timestamp("created_on"), text("name"), text("kind")]
-    if kind == "DATABASE":
-        children = [(s.created_on, s.name, "SCHEMA") for s in session.visible("SCHEMA", found.name)]
-    else:
-        children = [
-            (c.created_on, c.name, each)
-            for each in ("TABLE", "VIEW", "STAGE", "SERVICE")
-            for c in session.visible(each, found.database, found.name)
-        ]
-    return table(columns, children)
 
 
 @statement("DESCRIBE USER")

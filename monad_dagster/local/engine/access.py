@@ -67,6 +67,21 @@ class Plan:
                 self.session, node, pool_usage.view_of(self.session), made
             )
 
+    def without_effect(self) -> str | None:
+        """Return what DDL with IF [NOT] EXISTS says when it has nothing to do, or None."""
+        key = type(self.expression).__name__
+        if self.target is None or not self.expression.args.get("exists"):
+            return None
+        database, schema, name = self.target.key
+        is_there = _is_temporary(self.session, self.target) or any(
+            self.session.catalog.get(kind, name, database, schema) for kind in ("TABLE", "VIEW")
+        )
+        if key == "Create" and is_there:
+            return f"{name} already exists, statement succeeded."
+        if key == "Drop" and not is_there:
+            return f"Drop statement executed successfully ({name} already dropped)."
+        return None
+
     def apply(self) -> None:
         """Let the catalog follow the statement."""
         if self.target is not None:
@@ -308,18 +323,27 @@ def _apply_alter(session: "Session", expression: Any, ref: TableRef) -> None:
     session.catalog.create("TABLE", new.name, owner, database=database, schema=schema, replace=True)
 
 
-def name_columns(expression: Any, names: dict[str, str]) -> None:
-    """Name unaliased result columns as Snowflake does: the expression's text in upper case."""
+def name_columns(expression: Any, names: dict[str, str], texts: list[str]) -> None:
+    """Name unaliased result columns as Snowflake does: the expression's text in upper case.
+
+    Args:
+        expression: The parsed query.
+        names: Texts of literals that stand for calls, and those calls.
+        texts: The items of the select list as they were written, where they could be told apart.
+    """
     from sqlglot import exp
 
+    while isinstance(expression, exp.SetOperation):
+        expression = expression.this
     if not isinstance(expression, exp.Select):
         return
+    written = texts if len(texts) == len(expression.expressions) else []
     named = (exp.Alias, exp.Column, exp.Star, exp.Aliases, exp.Identifier, exp.Subquery)
     for index, item in enumerate(expression.expressions):
         if isinstance(item, named) or item.find(exp.Star) is item:
             continue
         text = _source_text(item)
-        text = names.get(text, text)
+        text = written[index] if written else names.get(text, text)
         expression.expressions[index].replace(exp.alias_(item.copy(), text, quoted=True))
 
 

@@ -5,6 +5,7 @@ it. Private names of fakesnow are used here and nowhere else, which is why its v
 Deviation: DuckDB compares identifiers without regard to case, quoted ones too.
 """
 
+import shutil
 import threading
 import time
 import warnings
@@ -16,7 +17,12 @@ import pyarrow as pa
 
 from monad_dagster.local import errors
 from monad_dagster.local.engine import engine_errors
-from monad_dagster.local.engine.adjusting import adjusted, is_constant
+from monad_dagster.local.engine.adjusting import (
+    MACROS,
+    adjusted,
+    adjusted_after,
+    is_constant,
+)
 from monad_dagster.local.engine.variants import compare_as_text
 from monad_dagster.local.protocol.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.sql.statements import quote_identifier, quote_literal
@@ -63,6 +69,20 @@ def _relation(duck: Any, transformed: Any, text: str, params: list[Any]) -> Any:
     return duck.sql(text, params=params or None)
 
 
+def _transformed(cursor: Any, expression: Any, params: list[Any]) -> Any:
+    """Return a statement as DuckDB takes it."""
+    own = cursor._transform(adjusted(expression), params)
+    return compare_as_text(adjusted_after(own))
+
+
+def _adjust_all(cursor: Any) -> None:
+    """Let a cursor that executes by itself make our changes, too."""
+    own = cursor._transform
+    cursor._transform = lambda expression, params: compare_as_text(
+        adjusted_after(own(adjusted(expression), params))
+    )
+
+
 def _sync_autocommit(session: "Session") -> None:
     """Let the connection follow the session's AUTOCOMMIT; changing it commits, as on Snowflake."""
     connection = session.connection
@@ -97,7 +117,10 @@ class Engine:
 
     def __init__(self, account: "Account") -> None:
         from fakesnow.instance import FakeSnow
+        from fakesnow.transforms.stage import LOCAL_BUCKET_PATH
 
+        # Made by the import for fakesnow's own stages, which nobody uses here, and never removed.
+        shutil.rmtree(LOCAL_BUCKET_PATH, ignore_errors=True)
         self.account = account
         self.directory = account.state_dir / "databases"
         self.directory.mkdir(exist_ok=True)
@@ -109,6 +132,8 @@ class Engine:
         root.execute(f"SET memory_limit='{_MEMORY_LIMIT}'")
         # x / 0 is an error in Snowflake, for floating point too.
         root.execute("SET GLOBAL ieee_floating_point_ops = false")
+        for macro in MACROS:
+            root.execute(macro)
         root.execute(f"SET temp_directory={quote_literal(str(scratch))}")
         self._attach_all()
         self._confine()
@@ -334,13 +359,6 @@ class Engine:
 
     # Execution
 
-    def inline_variables(self, session: "Session", sql: str) -> str:
-        """Replace $name by the value SET gave it."""
-        if "$" not in sql:
-            return sql
-        with self.connection(session) as connection:
-            return connection.variables.inline_variables(sql)
-
     def select(self, session: "Session", expression: Any, params: list[Any]) -> ArrowRows:
         """Run a query and return its rows as a stream of Arrow batches, drained under the lock."""
         with self.connection(session) as connection:
@@ -348,7 +366,7 @@ class Engine:
             cursor.check_db_and_schema(expression)
             transformed = expression
             if not is_constant(expression):
-                transformed = compare_as_text(cursor._transform(adjusted(expression), params))
+                transformed = _transformed(cursor, expression, params)
             duck = connection._duck_conn
             text = transformed.sql(dialect="duckdb")
             if seed := transformed.args.get("seed"):
@@ -367,7 +385,7 @@ class Engine:
             plain = expression.transform(
                 lambda node: exp.Null() if isinstance(node, exp.Placeholder) else node
             )
-            transformed = cursor._transform(plain, [])
+            transformed = _transformed(cursor, plain, [])
             relation = connection._duck_conn.sql(transformed.sql(dialect="duckdb"))
             return rowtype_of(zip(relation.columns, map(str, relation.types), strict=True))
 
@@ -375,6 +393,7 @@ class Engine:
         """Run DML or DDL through fakesnow's cursor and return its small result."""
         with self.connection(session) as connection:
             cursor = connection.cursor()
+            _adjust_all(cursor)
             for attempt in range(_CONFLICT_ATTEMPTS):
                 try:
                     cursor.execute(sql, binding_params=params or None, server=True)
@@ -406,7 +425,7 @@ class Engine:
         with self.connection(session) as connection:
             cursor = connection.cursor()
             cursor.check_db_and_schema(expression)
-            text = cursor._transform(expression.copy(), []).sql(dialect="duckdb")
+            text = _transformed(cursor, expression.copy(), []).sql(dialect="duckdb")
             connection._duck_conn.executemany(text, rows)
 
     def run(

@@ -12,7 +12,7 @@ _MISSING_SCHEMA = re.compile(r"(?:Schema|Catalog) with name \"?([^\"!\s]+)\"?", 
 _EXISTS = re.compile(r"with name \"?([^\"!]+?)\"? already exists", re.IGNORECASE)
 _COLUMN = re.compile(
     r"(?:Referenced (?:column|table) \"([^\"]+)\" not found"
-    r"|does not have a column named \"([^\"]+)\""
+    r"|does not have a column (?:named|with name) \"([^\"]+)\""
     r"|column \"?([^\"\s]+)\"? (?:does not exist|not found))",
     re.IGNORECASE,
 )
@@ -23,6 +23,14 @@ _CONVERSION = re.compile(
     r"Could not convert (?:string )?['\"]?(.*?)['\"]? to '?(\w+)", re.IGNORECASE
 )
 _SYNTAX = re.compile(r"syntax error at or near \"([^\"]*)\"", re.IGNORECASE)
+
+
+_FIELD = re.compile(r"invalid (date|timestamp|time) field format: \"(.*?)\"", re.IGNORECASE)
+# Functions of Snowflake that neither the parser nor the engine knows by name.
+_SNOWFLAKE_ONLY = frozenset(
+    {"CONDITIONAL_CHANGE_EVENT", "CONDITIONAL_TRUE_EVENT", "CURRENT_STATEMENT", "GET_DDL",
+     "GET_PRESIGNED_URL", "BUILD_SCOPED_FILE_URL", "BUILD_STAGE_FILE_URL", "VALIDATE"}
+)  # fmt: skip
 
 
 def translate(error: Exception) -> StatementError:
@@ -47,9 +55,7 @@ def _by_text(text: str, kind: str, error: Exception) -> StatementError | None:
     if "Division by zero" in text:
         return StatementError(100051, "22012", "Division by zero")
     if match := _FUNCTION.search(text):
-        return errors.compilation_error(
-            2140, "42601", f"Unknown function {match.group(1).upper().split('.')[-1]}"
-        )
+        return _missing_function(match.group(1).upper().split(".")[-1])
     if match := _EXISTS.search(text):
         return errors.already_exists(match.group(1))
     if match := _MISSING.search(text):
@@ -61,8 +67,14 @@ def _by_text(text: str, kind: str, error: Exception) -> StatementError | None:
         )
     if match := _SYNTAX.search(text):
         return errors.syntax_error(match.group(1))
+    if match := _FIELD.search(text):
+        return _conversion(match.group(2), match.group(1))
     if match := _CONVERSION.search(text):
         return _conversion(match.group(1), match.group(2))
+    if "Maximum line size" in text:
+        return StatementError(
+            100082, "22000", "Max LOB size (16777216) exceeded by a line of a staged file"
+        )
     if "Missing column" in text or "must appear in the GROUP BY" in text:
         return errors.compilation_error(
             979, "42601", f"[{_first_line(text)}] is not a valid group by expression"
@@ -91,6 +103,15 @@ def _by_kind(text: str, kind: str, error: Exception) -> StatementError | None:
     if "OutOfMemory" in kind or "IOException" in kind:
         return StatementError(603, "XX000", f"SQL execution internal error:\n{_first_line(text)}")
     return None
+
+
+def _missing_function(name: str) -> StatementError:
+    """Return the error for a function that is unknown, or that only Snowflake knows."""
+    from sqlglot import exp
+
+    if name in exp.FUNCTION_BY_NAME or name in _SNOWFLAKE_ONLY:
+        return errors.unsupported(f"function {name}")
+    return errors.compilation_error(2140, "42601", f"Unknown function {name}")
 
 
 def _conversion(value: str, target: str) -> StatementError:

@@ -21,7 +21,7 @@ _FORBIDDEN = frozenset(
 )  # fmt: skip
 _FORBIDDEN_PREFIXES = ("READ_", "DUCKDB_", "PRAGMA_", "PG_", "SNIFF_", "PARQUET_")
 # Statements that sqlglot does not parse and that the engine may execute nevertheless.
-_COMMANDS = frozenset({"SET", "UNSET", "BEGIN", "START", "COMMIT", "ROLLBACK", "ALTER", "TRUNCATE"})
+_COMMANDS = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "ALTER", "TRUNCATE"})
 
 
 def check(expression: Any) -> None:
@@ -35,6 +35,8 @@ def check(expression: Any) -> None:
 
     if isinstance(expression, exp.Command) and expression.name.upper() not in _COMMANDS:
         raise errors.unsupported(expression.name.upper())
+    if isinstance(expression, exp.MultitableInserts):
+        raise errors.unsupported("INSERT into several tables")
     for node in expression.find_all(exp.Table, exp.TableFromRows, exp.Lateral):
         _check_source(node.this)
     _check_names(expression)

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from monad_dagster.local import errors
 from monad_dagster.local.engine import access, engine_errors, engine_functions, rewriting
+from monad_dagster.local.engine.projections import source_texts
 from monad_dagster.local.protocol.arrow_results import ArrowRows, rowtype_of
-from monad_dagster.local.protocol.results import Column, ResultSet
+from monad_dagster.local.protocol.results import Column, ResultSet, status
 from monad_dagster.local.sql.statements import Bind, Statement
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def _execute(
     from sqlglot import exp
 
     engine = session.account.engine
-    prepared.sql = engine.inline_variables(session, prepared.sql)
     expression = _parse(prepared.sql)
     type_id = statement_type_id(expression)
     engine_functions.check(expression)
@@ -49,11 +49,13 @@ def _execute(
         session.require_warehouse()
     plan.prepare_information_schema(prepared.tables)
     if isinstance(expression, exp.Query):
-        access.name_columns(expression, prepared.names)
+        access.name_columns(expression, prepared.names, source_texts(statement.source))
         if statement.describe_only:
             return ArrowRows(engine.describe(session, expression)), SELECT
         rows = _select(session, expression, prepared.binds)
         return rows, SELECT
+    if (words := plan.without_effect()) is not None:
+        return status(words), type_id
     prepared.sql = engine_functions.escape_comments(expression) or prepared.sql
     batch = _batch(prepared.binds)
     if batch is None:

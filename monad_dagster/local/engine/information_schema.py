@@ -4,6 +4,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.catalog.catalog import CatalogObject
 from monad_dagster.local.engine.result_tables import result_table
 from monad_dagster.local.protocol.results import Column, ResultSet, number, table, text, timestamp
 from monad_dagster.local.sql.statements import quote_identifier
@@ -104,9 +105,22 @@ def _schemata(session: "Session", database: str) -> ResultSet:
     rows = [
         (database, s.name, s.owner, "NO", "NO", 1, s.created_on, s.updated_on,
          s.properties.get("COMMENT"))
-        for s in session.visible("SCHEMA", database)
+        for s in [*session.visible("SCHEMA", database), *information_schemas(session, database)]
     ]  # fmt: skip
     return table(_SCHEMA_COLUMNS, rows)
+
+
+def information_schemas(session: "Session", database: str | None) -> list[CatalogObject]:
+    """Return INFORMATION_SCHEMA of one visible database or of all: a schema without an owner."""
+    return [
+        CatalogObject(
+            id=0, kind="SCHEMA", database=found.name, schema="", name="INFORMATION_SCHEMA", owner="",
+            created_on=found.created_on, updated_on=found.created_on,
+            properties={"COMMENT": "Views describing the contents of schemas in this database"},
+        )
+        for found in session.visible("DATABASE")
+        if database in (None, found.name)
+    ]  # fmt: skip
 
 
 def _columns(session: "Session", database: str) -> ResultSet:

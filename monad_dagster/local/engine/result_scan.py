@@ -1,5 +1,6 @@
 """RESULT_SCAN: read the stored result of an earlier statement."""
 
+import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from monad_dagster.local.protocol.queries import Query
     from monad_dagster.local.session import Session
 
+_LAST = re.compile(r"LAST_QUERY_ID\s*\(\s*(-?\d+)?\s*\)", re.IGNORECASE)
 _WHOLE = ("SELECT", "*", "FROM", "TABLE", "(", "RESULT_SCAN", "(")
 
 
@@ -44,15 +46,19 @@ def result_scan(session: "Session", statement: Statement, args: Arguments) -> Re
     """Return a stored result as rows for further SQL."""
     value = args.get(0, "QUERY_ID")
     if isinstance(value, Expression):
-        value = session.last_query_id if "LAST_QUERY_ID" in value.sql.upper() else None
+        found = _LAST.fullmatch(value.sql.strip())
+        value = session.query_id_at(int(found[1] or -1)) if found else None
     if value is None:
         raise errors.StatementError(709, "02000", "Statement not found")
     result = _find(session, str(value)).result
     assert result is not None
-    return result if isinstance(result, ResultSet) else _rows(result)
+    return stored_rows(result)
 
 
-def _rows(result: ArrowRows) -> ResultSet:
+def stored_rows(result: ResultSet | ArrowRows) -> ResultSet:
+    """Return a result as plain rows."""
+    if isinstance(result, ResultSet):
+        return result
     columns = [Column(i["name"], i["type"], i["scale"], i["precision"]) for i in result.rowtype]
     rows: list[tuple[object, ...]] = []
     for table in result.read_tables():

@@ -20,6 +20,7 @@ from monad_dagster.local.sql.statements import (
     ObjectName,
     Statement,
     Token,
+    parse_name,
     quote_literal,
 )
 
@@ -86,7 +87,9 @@ class _Rewriter:
         if token.value == "IDENTIFIER" and self._opens(1):
             return str(self.cursor.name())
         if token.value == "TABLE" and self._opens(1):
-            return self._table_function()
+            return self._named_table() or self._table_function()
+        if token.value in ("AT", "BEFORE") and self._is_time_travel():
+            raise errors.unsupported(f"time travel ({token.value})")
         if token.value == "DIRECTORY" and self._opens(1):
             return self._directory()
         if token.value in _CONTEXT and self._context_applies(token):
@@ -128,9 +131,11 @@ class _Rewriter:
 
     def _context(self, token: Token) -> str:
         self.cursor.next()
-        if self._opens(0):
-            self.cursor.arguments()
-        value = _CONTEXT[token.value](self.session)
+        args = self.cursor.arguments() if self._opens(0) else Arguments([])
+        if token.value == "LAST_QUERY_ID":
+            value = self.session.query_id_at(args.integer(0, "NUM", -1))
+        else:
+            value = _CONTEXT[token.value](self.session)
         return "NULL" if value is None else literal(value)
 
     def _function(self, token: Token) -> str:
@@ -159,6 +164,24 @@ class _Rewriter:
         else:
             result = entry.handler(self.session, self.statement, target, args)
         return self.materialize(result)
+
+    def _named_table(self) -> str | None:
+        """Replace TABLE('name') by the name."""
+        name, closing = self.cursor.peek(2), self.cursor.peek(3)
+        if name is None or name.kind != "string" or closing is None or closing.value != ")":
+            return None
+        self.cursor.at += 4
+        return str(parse_name(name.value))
+
+    def _is_time_travel(self) -> bool:
+        what, arrow = self.cursor.peek(2), self.cursor.peek(3)
+        return (
+            self._opens(1)
+            and what is not None
+            and what.is_word("OFFSET", "TIMESTAMP", "STATEMENT", "STREAM")
+            and arrow is not None
+            and arrow.value == "=>"
+        )
 
     def _directory(self) -> str:
         """Replace DIRECTORY(@stage) by the stage's directory table."""
@@ -259,6 +282,6 @@ _CONTEXT = {
     "CURRENT_ROLE_TYPE": lambda s: "ROLE",
     "CURRENT_SECONDARY_ROLES": lambda s: '{"roles":"","value":""}',
     "CURRENT_AVAILABLE_ROLES": _available_roles,
-    "LAST_QUERY_ID": lambda s: s.last_query_id,
+    "LAST_QUERY_ID": lambda s: s.query_id_at(-1),
 }
 _BARE = frozenset({"CURRENT_USER"})  # may be written without brackets

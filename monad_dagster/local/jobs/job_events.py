@@ -26,7 +26,7 @@ def resource_attributes(
         "snow.compute_pool.node.instance_family": job.family,
         "snow.service.id": job.id,
         "snow.service.name": job.name,
-        "snow.service.type": "JOB",
+        "snow.service.type": "Job",  # a service's own is printed as Service
         "snow.query.id": job.query_id,
     }
     if instance is not None:

@@ -50,7 +50,12 @@ def get_service_logs(session: "Session", parsed: Statement, args: Arguments) -> 
     instance, container = _container(job, str(args.get(1, "")), str(args.get(2, "")))
     num_lines = args.get(3, "NUM_LINES")
     if args.get(4, "PREVIOUS"):
-        return ""  # containers of job services are never restarted
+        # Containers of job services are never restarted, so there was none before [text I].
+        raise errors.StatementError(
+            LOGS_UNAVAILABLE, "22023",
+            f"Unable to get previous logs of container {container.name} of instance "
+            f"{instance.index}: it was not restarted.",
+        )  # fmt: skip
     if container.status == "PENDING":
         raise errors.StatementError(
             LOGS_UNAVAILABLE, "22023", f"{container.message}, Container Status: PENDING"
@@ -146,7 +151,7 @@ def get_job_history(session: "Session", parsed: Statement, args: Arguments) -> R
     return table(job_views.HISTORY_COLUMNS, [job_views.history_row(job) for job in jobs[:limit]])
 
 
-@table_method("SPCS_GET_LOGS")
+@table_method("SPCS_GET_LOGS", note="a node sends at most 1 MB a second")
 def get_logs(session: "Session", parsed: Statement, name: ObjectName, args: Arguments) -> ResultSet:
     """Return the log lines of a job service that reached the event table."""
     columns = [
@@ -180,7 +185,8 @@ def get_events(
 
 @table_method(
     "SPCS_GET_METRICS",
-    note="groups system, system_limits and status; network and storage are empty",
+    note="network needs an instance's own network (docker-bridge); storage is of block volumes: "
+    "capacity and usage",
 )
 def get_metrics(
     session: "Session", parsed: Statement, name: ObjectName, args: Arguments
@@ -188,7 +194,7 @@ def get_metrics(
     """Return the platform metrics that the specification asked for."""
     columns = [
         timestamp_ntz("TIMESTAMP"), text("METRIC_NAME"), text("VALUE"), text("UNIT"),
-        number("INSTANCE_ID"), text("CONTAINER_NAME"), variant("RESOURCE"), variant("RECORD"),
+        number("INSTANCE_ID"), text("CONTAINER_NAME"), text("RESOURCE"), variant("RECORD"),
         variant("RECORD_ATTRIBUTES"),
     ]  # fmt: skip
     rows = []
@@ -196,7 +202,7 @@ def get_metrics(
         metric = (row.record or {})["metric"]
         rows.append(
             (row.at, metric["name"], str(row.value), metric["unit"], row.instance, row.container,
-             row.resource, row.record, row.attributes)
+             None, row.record, row.attributes)  # RESOURCE is documented as never filled
         )  # fmt: skip
     return table(columns, rows)
 

@@ -186,6 +186,10 @@ class Launcher:
             env["SNOWFLAKE_SESSION_TOKEN_PATH"] = container.token_path
         return env
 
+    def volume_folder(self, job: Job, instance: InstanceState, volume: str) -> Path:
+        """Return the directory that a local or block volume is here."""
+        return self.root / job.id / str(instance.index) / "volumes" / volume
+
     def _mounts(
         self, job: Job, instance: InstanceState, container: Container, spec: ServiceSpec
     ) -> list[Mount]:
@@ -198,7 +202,7 @@ class Launcher:
             elif volume.source == "stage":
                 mounts.append(self._stage(stages[volume.name], volume, mount.mount_path))
             else:
-                folder = self.root / job.id / str(instance.index) / "volumes" / volume.name
+                folder = self.volume_folder(job, instance, volume.name)
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o777)  # any user of the container writes there
                 mounts.append(Mount(mount.mount_path, folder, uid=volume.uid, gid=volume.gid))

@@ -17,15 +17,18 @@ from monad_dagster.local.jobs.event_store import EventRow
 MAX_LOG_BYTES = 100 * 1024  # what GET_SERVICE_LOGS returns at most, the newest
 MAX_READ_BYTES = 4 * 2**20
 _SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF")
+# OpenTelemetry's: the first number of each severity; the documented example has DEBUG as 5.
+_SEVERITY_NUMBERS = {name: 4 * index + 1 for index, name in enumerate(_SEVERITIES[:-1])}
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a container's log."""
+    """One line of a container's log; `size` is what it takes in the file."""
 
     time: str
     stream: str
     text: str
+    size: int = 0
 
     @property
     def at_ns(self) -> int:
@@ -39,19 +42,19 @@ def parse_line(raw: bytes) -> LogLine:
     """Parse one line of the supervisor's log."""
     time, _, rest = raw.decode("utf-8", "replace").partition(" ")
     stream, _, text = rest.partition(" ")
-    return LogLine(time, stream, text)
+    return LogLine(time, stream, text, len(raw) + 1)
 
 
-def read_new(path: Path, offset: int) -> tuple[list[LogLine], int]:
+def read_new(path: Path, offset: int, max_bytes: int = MAX_READ_BYTES) -> tuple[list[LogLine], int]:
     """Return the complete lines after an offset, and the offset after them."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read(MAX_READ_BYTES)
+            data = file.read(max_bytes)
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return [parse_line(raw) for raw in data[:end].splitlines()], offset + end
+    return [parse_line(raw) for raw in data[:end].split(b"\n")[:-1]], offset + end
 
 
 def tail(
@@ -154,7 +157,11 @@ def log_rows(
         rows.append(
             EventRow(
                 record.at_ns, job, "LOG", resource, record.value, instance, container,
-                scope=record.scope, record={"severity_text": record.severity},
+                scope=record.scope,
+                record={
+                    "severity_number": _SEVERITY_NUMBERS[record.severity],
+                    "severity_text": record.severity,
+                },
                 attributes=record.attributes,
             )
         )  # fmt: skip

@@ -1,19 +1,26 @@
 """Platform metrics of containers: what they use, what they may use, and their state.
 
 A specification asks for them by group (`platformMonitor.metricConfig.groups`); METRIC_LEVEL NONE on
-the schema, its database or the account keeps them out [I]. The groups `network` and `storage` are
-accepted and empty: instances of the process runner share the host's network and disk. Snowflake
-does not document how often it measures; here it is every `interval_seconds` of the account's
-clock, and once when a container starts and ends.
+the schema, its database or the account keeps them out [I]. The group `network` has rows where an
+instance has a network of its own, `storage` for block volumes only, as on Snowflake; both describe
+the instance, so their rows name no container. Snowflake does not document how often it measures;
+here it is every `interval_seconds` of the account's clock, and once when a container starts and
+ends.
 """
 
+import os
 import threading
-from typing import TYPE_CHECKING, Any
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from monad_dagster.local.jobs import job_states
+from monad_dagster.local.jobs import job_states, metric_values
 from monad_dagster.local.jobs.event_store import EventRow
 from monad_dagster.local.jobs.job_events import SCOPE, resource_attributes
 from monad_dagster.local.jobs.job_model import ContainerState, InstanceState, Job
+from monad_dagster.local.jobs.metric_values import Metric
+from monad_dagster.local.pools.compute_pools import pools_of
 from monad_dagster.local.runners.base import ContainerUsage, Measured, RunningContainer
 from monad_dagster.local.specs.spec import ServiceSpec
 
@@ -22,12 +29,6 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 10.0
 _Key = tuple[str, int, str]
-_PENDING_REASONS = {
-    job_states.PULL_FAILED: "FailedToPullImage",
-    job_states.START_FAILED: "FailingToStartContainer",
-    job_states.PROVISIONING: "Initializing",
-    job_states.UNSCHEDULABLE: "Initializing",
-}
 
 
 class PlatformMetrics:
@@ -63,112 +64,93 @@ class PlatformMetrics:
         running: RunningContainer | None,
     ) -> None:
         """Measure one container; slow runners do it outside of the controller's lock."""
-        found: list[dict[str, Any]] = []
-        if "system" in spec.metric_groups and container.status == "READY":
-            usage = running.usage() if isinstance(running, Measured) else None
-            found += self._system(_key(job, instance, container), container, usage)
+        found: list[Metric] = []
+        if container.status == "READY":
+            found += self._measured(job, instance, container, spec, running)
         if "system_limits" in spec.metric_groups and container.status == "READY":
-            found += _limits(container, spec)
+            family = pools_of(self.account).families[job.family]
+            found += metric_values.limits(container, spec, family)
         if "status" in spec.metric_groups:
-            found += _status(container)
+            found += metric_values.states(container)
         now = int(self.account.clock().timestamp() * 1e6) * 1000
-        resource = resource_attributes(self.account, job, instance, container.name)
         self.account.extensions["events"].add(
-            EventRow(
-                now, job.id, "METRIC", resource, item["value"], instance.index, container.name,
-                SCOPE, _record(item), item.get("attributes", {}),
-            )
-            for item in found
-        )  # fmt: skip
+            self._row(now, job, instance, None if metric.of_instance else container.name, metric)
+            for metric in found
+        )
 
     def forget(self, job: Job, instance: InstanceState, container: ContainerState) -> None:
         """Drop what is kept between measurements of an ended container."""
         with self._lock:
             self._usage.pop(_key(job, instance, container), None)
 
+    def _row(
+        self, now: int, job: Job, instance: InstanceState, container: str | None, metric: Metric
+    ) -> EventRow:
+        resource = resource_attributes(self.account, job, instance, container or "")
+        return EventRow(
+            now, job.id, "METRIC", resource, metric.value, instance.index, container, SCOPE,
+            metric.record, metric.attributes,
+        )  # fmt: skip
+
     def _is_off(self, job: Job) -> bool:
         scopes = [f"SCHEMA:{job.database}.{job.schema}", f"DATABASE:{job.database}"]
         return self.account.parameter("METRIC_LEVEL", scopes) == "NONE"
 
-    def _system(
-        self, key: _Key, container: ContainerState, usage: ContainerUsage | None
-    ) -> list[dict[str, Any]]:
+    def _measured(
+        self,
+        job: Job,
+        instance: InstanceState,
+        container: ContainerState,
+        spec: ServiceSpec,
+        running: RunningContainer | None,
+    ) -> Iterable[Metric]:
+        groups = spec.metric_groups
+        speaks = container.name == _speaker(instance)
+        if "storage" in groups and speaks:
+            yield from self._storage(job, instance, spec)
+        if not {"system", "network"} & set(groups) or not isinstance(running, Measured):
+            return
+        usage = running.usage()
         if usage is None:
-            return []
-        with self._lock:
-            before = self._usage.get(key)
-            self._usage[key] = usage
-        since = before.measured_at if before else container.started_at or usage.measured_at
-        used = usage.cpu_seconds - (before.cpu_seconds if before else 0.0)
-        cpus = used / (usage.measured_at - since) if usage.measured_at > since else 0.0
-        found = [
-            _metric("container.cpu.usage", "cpu", round(max(0.0, cpus), 4)),
-            _metric("container.memory.usage", "bytes", usage.memory_bytes),
-        ]
-        if usage.gpu_utilization is not None:
-            found.append(_metric("container.gpu.utilization", "ratio", usage.gpu_utilization))
-        if usage.gpu_memory_bytes is not None:
-            found.append(_metric("container.gpu.memory.usage", "bytes", usage.gpu_memory_bytes))
-        return found
+            return
+        if "network" in groups and speaks and usage.network is not None:
+            yield from metric_values.network(usage.network)
+        if "system" in groups:
+            key = _key(job, instance, container)
+            with self._lock:
+                before = self._usage.get(key)
+                self._usage[key] = usage
+            since = before.measured_at if before else container.started_at or usage.measured_at
+            yield from metric_values.used(usage, before, since)
+
+    def _storage(self, job: Job, instance: InstanceState, spec: ServiceSpec) -> Iterable[Metric]:
+        jobs = self.account.extensions["jobs"]
+        for volume in spec.volumes.values():
+            if volume.source == "block":
+                folder = jobs.launcher.volume_folder(job, instance, volume.name)
+                identifier = uuid.uuid5(
+                    uuid.NAMESPACE_OID, f"{job.id}/{instance.index}/{volume.name}"
+                )
+                yield from metric_values.volume(
+                    volume, _bytes_below(folder), str(identifier), instance.index
+                )
 
 
-def _limits(state: ContainerState, spec: ServiceSpec) -> list[dict[str, Any]]:
-    container = next(c for c in spec.containers if c.name == state.name)
-    values = [
-        ("container.cpu.limit", "cpu", container.limit_cpu),
-        ("container.cpu.requested", "cpu", container.request_cpu),
-        ("container.memory.limit", "bytes", container.limit_memory),
-        ("container.memory.requested", "bytes", container.request_memory),
-        ("container.gpu.limit", "gpu", container.gpus or None),
-        ("container.gpu.requested", "gpu", container.gpus or None),
-    ]
-    return [_metric(name, unit, value) for name, unit, value in values if value is not None]
+def _speaker(instance: InstanceState) -> str:
+    """Return the container with which the instance's own metrics are measured."""
+    return next((c.name for c in instance.containers if c.status == "READY"), "")
 
 
-def _status(container: ContainerState) -> list[dict[str, Any]]:
-    ended = container.status in job_states.ENDED_CONTAINERS
-    states = {
-        "pending": container.status == "PENDING",
-        "running": container.status == "READY",
-        "finished": ended,
-    }
-    found = [_metric(f"container.state.{name}", "", int(is_so)) for name, is_so in states.items()]
-    found.append(_metric("container.restarts", "", 0))  # job services are never restarted
-    if container.started_at is not None:
-        found.append(_metric("container.state.started", "s", int(container.started_at)))
-    if container.status == "PENDING":
-        reason = next(
-            (why for text, why in _PENDING_REASONS.items() if container.message.startswith(text)),
-            "Creating",
-        )
-        found.append(_metric("container.state.pending.reason", "", 1, reason=reason))
-    if ended:
-        name = "container.state.last.finished"
-        found.append(_metric(f"{name}.reason", "", 1, reason=_finished_reason(container)))
-        if container.exit_code is not None:
-            found.append(_metric(f"{name}.exitcode", "", container.exit_code))
-    return found
-
-
-def _finished_reason(container: ContainerState) -> str:
-    if container.status == "DONE":
-        return "Done"
-    if container.message == job_states.OUT_OF_MEMORY:
-        return "FailedWithOOM"
-    never = container.message.startswith((job_states.START_FAILED, job_states.PULL_FAILED))
-    return "FailedToStart" if never else "Failed"
-
-
-def _metric(name: str, unit: str, value: float, **attributes: str) -> dict[str, Any]:
-    return {"name": name, "unit": unit, "value": value, "attributes": attributes}
-
-
-def _record(item: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "metric": {"name": item["name"], "unit": item["unit"]},
-        "metric_type": "gauge",
-        "value_type": "INT" if isinstance(item["value"], int) else "DOUBLE",
-    }
+def _bytes_below(folder: Path) -> int:
+    """Return what a directory's files take on the disk; files that vanish meanwhile count not."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(parent, name).lstat().st_blocks * 512
+            except OSError:
+                continue
+    return total
 
 
 def _key(job: Job, instance: InstanceState, container: ContainerState) -> _Key:

@@ -27,33 +27,50 @@ class Need:
         )
 
 
+NOTHING = Need(0, 0, 0)
+
+
 def need_of(spec: ServiceSpec) -> Need:
     """Return what one instance of a specification requests."""
-    total = Need(0, 0, 0)
+    total = NOTHING
     for container in spec.containers:
         total += Need(container.request_cpu, container.request_memory, container.gpus)
     return total
 
 
-def free_node(
-    spec: ServiceSpec,
-    occupied: Iterable[tuple[int | None, ServiceSpec]],
-    family: InstanceFamily,
-    max_nodes: int,
-) -> int | None:
-    """Return the first node with room for one more instance, or None.
+class Nodes:
+    """What is taken of each node of a pool.
 
     Args:
-        spec: The specification of the instance to place.
-        occupied: (node, specification) of every instance that holds a node.
+        occupied: (node, need) of every instance that holds a node.
         family: The shape of each node.
-        max_nodes: How many nodes the pool may have.
     """
-    taken: dict[int, Need] = {}
-    for node, other in occupied:
-        if node is not None:
-            taken[node] = taken.get(node, Need(0, 0, 0)) + need_of(other)
-    need = need_of(spec)
-    return next(
-        (n for n in range(max_nodes) if (taken.get(n, Need(0, 0, 0)) + need).fits(family)), None
-    )
+
+    def __init__(self, occupied: Iterable[tuple[int | None, Need]], family: InstanceFamily) -> None:
+        self._family = family
+        self._taken: dict[int, Need] = {}
+        for node, need in occupied:
+            if node is not None:
+                self._taken[node] = self._taken.get(node, NOTHING) + need
+
+    @property
+    def held(self) -> int:
+        """How many nodes there must be for every instance to keep its own."""
+        return max(self._taken, default=-1) + 1
+
+    def place(self, need: Need, num_nodes: int) -> int | None:
+        """Take room on the first of so many nodes that has it; return the node, or None."""
+        for node in range(num_nodes):
+            total = self._taken.get(node, NOTHING) + need
+            if total.fits(self._family):
+                self._taken[node] = total
+                return node
+        return None
+
+    def wanted(self, waiting: Iterable[Need], max_nodes: int) -> tuple[int, int]:
+        """Return how many nodes hold the waiting instances too, and how many find no room.
+
+        Takes the room; only nodes below *max_nodes* are considered.
+        """
+        without = sum(self.place(need, max_nodes) is None for need in waiting)
+        return self.held, without

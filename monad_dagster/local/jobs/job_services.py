@@ -19,16 +19,17 @@ from monad_dagster.local.images.image_rootfs import ImageRootfsError
 from monad_dagster.local.images.image_store import ImageStoreError
 from monad_dagster.local.jobs import job_states
 from monad_dagster.local.jobs.event_store import EventRow
-from monad_dagster.local.jobs.job_events import PlatformEvents, resource_attributes
+from monad_dagster.local.jobs.job_events import PlatformEvents
 from monad_dagster.local.jobs.job_launch import Launcher
-from monad_dagster.local.jobs.job_logs import log_rows, read_new
 from monad_dagster.local.jobs.job_metrics import PlatformMetrics
 from monad_dagster.local.jobs.job_model import RETENTION, ContainerState, InstanceState, Job
-from monad_dagster.local.jobs.job_nodes import free_node
+from monad_dagster.local.jobs.job_nodes import Need, Nodes, need_of
+from monad_dagster.local.jobs.log_shipping import LogShipping
 from monad_dagster.local.pools.compute_pools import pools_of
-from monad_dagster.local.pools.pool_states import PoolState
+from monad_dagster.local.pools.pool_states import Load, PoolState
 from monad_dagster.local.runners.base import ImagePullError, RunnerError, RunningContainer
 from monad_dagster.local.specs.spec import ServiceSpec, parse_spec
+from monad_dagster.spcs.instance_families import InstanceFamily
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -51,10 +52,12 @@ class JobServices:
         self.launcher = launcher
         self.events = PlatformEvents(account)
         self.metrics = PlatformMetrics(account)
+        self.logs = LogShipping(account, self.spec)
         self._faults = JobFaults(self)
         self.changed = threading.Condition(pools_of(account).lock)
         self.jobs: dict[str, Job] = {}
         self._specs: dict[str, ServiceSpec] = {}
+        self._needs: dict[str, Need] = {}
         self._running: dict[tuple[str, int, str], RunningContainer] = {}
         self._launching: set[tuple[str, int]] = set()
         self._stop = threading.Event()
@@ -74,6 +77,8 @@ class JobServices:
             for job in self.jobs.values():
                 if not job.is_over:
                     self._adopt(job)
+                elif not job.logs_gone:
+                    self._ship_rest(job)
         self._controller.start()
 
     def close(self) -> None:
@@ -91,6 +96,13 @@ class JobServices:
                 if found is not None:
                     instance.launched = True
                     self._running[job.id, instance.index, container.name] = found
+
+    def _ship_rest(self, job: Job) -> None:
+        """Go on sending the logs of a job service that ended before they were sent."""
+        for instance in job.instances:
+            for container in instance.containers:
+                path = self.launcher.run_dir(job, instance, container.name) / "log"
+                self.logs.ship(job, instance, container, path)
 
     # --- asking
 
@@ -119,9 +131,26 @@ class JobServices:
                 if instance.node is not None and not instance.is_over
             ]
 
-    def num_instances(self, pool: str) -> int:
-        """Return how many instances hold or want a node of a pool."""
-        return len(self.placed(pool))
+    def load(self, pool: str, family: InstanceFamily, max_nodes: int) -> tuple[Load, int]:
+        """Return what is wanted of a pool, and how many waiting instances find no room in it."""
+        with self.changed:
+            placed = self.placed(pool)
+            waiting = [
+                self._need(job)
+                for job in self.jobs.values()
+                if job.pool == pool and not job.is_over and not job.cancelling
+                for instance in job.instances
+                if instance.node is None and not instance.launched and not job.is_terminal
+            ]
+            nodes = Nodes(((found.node, self._need(job)) for job, found in placed), family)
+            held = nodes.held
+            wanted, without = nodes.wanted(waiting, max_nodes)
+            return Load(len(placed), held, wanted), without
+
+    def _need(self, job: Job) -> Need:
+        if job.id not in self._needs:
+            self._needs[job.id] = need_of(self.spec(job))
+        return self._needs[job.id]
 
     def occupied_nodes(self, pool: str) -> set[int]:
         """Return the numbers of a pool's nodes that hold instances."""
@@ -199,14 +228,25 @@ class JobServices:
         with self.changed:
             for job in self.on_pool(pool):
                 if job.is_over and not job.logs_gone:
-                    job.logs_gone = True
+                    self._lose_logs(job)
                     self._save(job)
+
+    def _lose_logs(self, job: Job) -> None:
+        job.logs_gone = True
+        self.logs.lose(job)
 
     def lose_nodes(self, pool: str) -> None:
         """Take a pool's nodes away as maintenance does: what runs there fails."""
         with self.changed:
             for job, instance in self.placed(pool):
                 self.lose_node(job, instance, graceful=False)
+
+    def lose_nodes_above(self, pool: str, max_nodes: int) -> None:
+        """Take away the nodes that a lowered MAX_NODES no longer allows; what runs there fails."""
+        with self.changed:
+            for job, instance in self.placed(pool):
+                if instance.node is not None and instance.node >= max_nodes:
+                    self.lose_node(job, instance, graceful=True)
 
     def lose_node(self, job: Job, instance: InstanceState, *, graceful: bool) -> None:
         """Take an instance's node away; everything on it fails, local logs go with it."""
@@ -229,7 +269,7 @@ class JobServices:
             running = self._running.get((job.id, instance.index, victim.name))
             if running is None:
                 return
-            self._ship_logs(job, instance, victim, running)
+            self.logs.ship(job, instance, victim, running.log_path)
             running.kill()
             victim.exit_code = 137
             self._set_container(job, instance, victim, "FAILED", job_states.OUT_OF_MEMORY)
@@ -248,6 +288,8 @@ class JobServices:
 
     def step(self) -> bool:
         """Advance every job service once; tell whether any is not over."""
+        for pool in self.account.catalog.list_objects("COMPUTE POOL"):
+            pools_of(self.account).refresh(pool.name)
         active = self.active()
         for job in active:
             try:
@@ -256,13 +298,12 @@ class JobServices:
             except Exception:
                 logger.exception("job service %s cannot be advanced", job.fqn)
                 self.fail_internally(job)
-        for pool in self.account.catalog.list_objects("COMPUTE POOL"):
-            pools_of(self.account).refresh(pool.name)
+        is_shipping = self.logs.ship_waiting()
         self._export_events()
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             self.sweep()
-        return bool(active)
+        return bool(active) or is_shipping
 
     def _advance(self, job: Job) -> None:
         if job.deleted_at is None and self._is_orphaned(job):
@@ -308,17 +349,17 @@ class JobServices:
         pool = pools.get(job.pool)
         if pool is None:
             return job_states.UNSCHEDULABLE
-        clock = pools.refresh(job.pool)
+        clock = pools.clock(pool)
         if not clock.has_nodes:
             if clock.state is PoolState.SUSPENDED and pool.properties["AUTO_RESUME"]:
                 pools.send(job.pool, "resume")
             return job_states.PROVISIONING
-        occupied = [(other.node, self.spec(owner)) for owner, other in self.placed(job.pool)]
-        node = free_node(
-            self.spec(job), occupied, pools.family(pool), int(pool.properties["MAX_NODES"])
-        )
+        occupied = ((other.node, self._need(owner)) for owner, other in self.placed(job.pool))
+        nodes = Nodes(occupied, pools.family(pool))
+        node = nodes.place(self._need(job), clock.nodes)
         if node is None:
-            return job_states.UNSCHEDULABLE
+            may_grow = nodes.place(self._need(job), int(pool.properties["MAX_NODES"])) is not None
+            return job_states.PROVISIONING if may_grow else job_states.UNSCHEDULABLE
         instance.node = node
         return ""
 
@@ -385,7 +426,7 @@ class JobServices:
                 if end is not None or running.started_at is not None:
                     self._set_container(job, instance, container, "READY", job_states.RUNNING)
                 continue
-            self._ship_logs(job, instance, container, running)
+            self.logs.ship(job, instance, container, running.log_path)
             if end is not None:
                 # First: what was closed is on the stage when the job service is seen as over.
                 self.launcher.ended(job, instance, container.name)
@@ -394,7 +435,8 @@ class JobServices:
                 message = job_states.exit_message(
                     end.exit_code, oom=end.oom, start_error=end.start_error, lost=is_lost
                 )
-                job.logs_gone = job.logs_gone or is_lost
+                if is_lost:
+                    self._lose_logs(job)
                 status = "DONE" if end.exit_code == 0 and not is_lost else "FAILED"
                 self._set_container(job, instance, container, status, message)
         self._measure(job, instance)
@@ -421,33 +463,6 @@ class JobServices:
         if is_lost and container.status not in job_states.ENDED_CONTAINERS:
             container.exit_code = 137
             self._set_container(job, instance, container, "FAILED", job_states.NODE_LOST)
-
-    def _ship_logs(
-        self,
-        job: Job,
-        instance: InstanceState,
-        container: ContainerState,
-        running: RunningContainer,
-    ) -> None:
-        """Move new log lines into the event table."""
-        store = self.account.extensions["events"]
-        path = running.log_path
-        offset = store.offset(path)
-        while True:
-            lines, new_offset = read_new(path, offset)
-            if new_offset == offset:
-                return
-            rows = log_rows(
-                lines,
-                job=job.id,
-                resource=resource_attributes(self.account, job, instance, container.name),
-                instance=instance.index,
-                container=container.name,
-                log_level=self.account.log_level(job.database, job.schema),
-                exported=self.spec(job).log_level,
-            )
-            store.add(rows, log=path, offset=new_offset)
-            offset = new_offset
 
     def _terminate(self, job: Job) -> None:
         for instance in job.instances:
@@ -553,8 +568,10 @@ class JobServices:
                 )
             self.account.catalog.delete_document(COLLECTION, job.id)
             self.account.extensions["events"].forget(job.id)
+            self.logs.forget(job)
             self.jobs.pop(job.id, None)
             self._specs.pop(job.id, None)
+            self._needs.pop(job.id, None)
         shutil.rmtree(self.launcher.root / job.id, ignore_errors=True)
 
 

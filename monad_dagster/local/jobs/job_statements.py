@@ -176,12 +176,15 @@ def drop_service(session: "Session", parsed: Statement) -> ResultSet:
     cursor = parsed.cursor
     if_exists = cursor.accept("IF EXISTS")
     name = cursor.name()
-    cursor.accept("FORCE")
+    forced = cursor.accept("FORCE")
     cursor.expect_end()
     if if_exists and session.find(KIND, name) is None:
         last = name.name
         return status(f"Drop statement executed successfully ({last} already dropped).")
     job = find_job(session, name, "OWNERSHIP")
+    volumes = jobs_of(session).spec(job).volumes.values()
+    if not forced and any(volume.source == "block" for volume in volumes):
+        raise errors.cannot_operate(f"{job.name} has block volumes: drop it with FORCE.")
     jobs_of(session).drop(job)
     return status(f"{job.name} successfully dropped.")
 

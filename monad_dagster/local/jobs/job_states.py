@@ -40,7 +40,7 @@ SERVICE_MESSAGES = {
     "INTERNAL_ERROR": "Job has encountered an error",
     "CANCELLING": "Job is being canceled",
     "CANCELLED": "Job has been canceled",
-    "DELETING": "Job is being deleted",
+    "DELETING": "Job is deleting",
     "DELETED": "Job has been deleted",
 }
 INSTANCE_MESSAGES = {
@@ -48,7 +48,7 @@ INSTANCE_MESSAGES = {
     "READY": "Job instance is running",
     "TERMINATING": "Job instance is terminating",
     "SUCCEEDED": "Job instance has completed",
-    "FAILED": "Job instance has failed",
+    "FAILED": "Job instance failed",
 }
 HISTORY_MESSAGES = {
     "DONE": "Job completed successfully.",

@@ -268,8 +268,8 @@ def _staged_text(session: "Session", location: StageLocation, file: str) -> str:
 def _refuse_unsupported(spec: ServiceSpec) -> None:
     if any(container.raw.get("secrets") for container in spec.containers):
         raise errors.unsupported("secrets in a service specification")
-    if any(volume.source == "block" for volume in spec.volumes.values()):
-        raise errors.unsupported("block volumes")
+    if any((v.raw.get("blockConfig") or {}).get("initialContents") for v in spec.volumes.values()):
+        raise errors.unsupported("block volumes from a snapshot")
 
 
 def _ineffective(spec: ServiceSpec) -> list[str]:
@@ -283,9 +283,12 @@ def _ineffective(spec: ServiceSpec) -> list[str]:
     for key in ("endpoints", "endpoint"):
         public = [item["name"] for item in spec.data["spec"].get(key) or [] if item.get("public")]
         found += [f"endpoint '{name}' is not public here: there is no ingress." for name in public]
-    for key in ("resourceManagement", "platformMonitor"):
-        if spec.data["spec"].get(key):
-            found.append(f"{key} has no effect here.")
+    for volume in spec.volumes.values():
+        if volume.source == "block":
+            found.append(f"block volume '{volume.name}' is a directory here: its size, speed and "
+                         "snapshots have no effect.")  # fmt: skip
+    if spec.data["spec"].get("resourceManagement"):
+        found.append("resourceManagement has no effect here.")
     for key in ("capabilities", "serviceRoles"):
         if spec.data.get(key):
             found.append(f"{key} has no effect here.")

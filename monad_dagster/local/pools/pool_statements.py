@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from monad_dagster.local.account import Account
     from monad_dagster.local.session import Session
 
+CANNOT_SCALE = "392508"  # instances wait and the pool may have no more nodes
 _PROPERTIES = (
     "MIN_NODES", "MAX_NODES", "INSTANCE_FAMILY", "AUTO_RESUME", "INITIALLY_SUSPENDED",
     "AUTO_SUSPEND_SECS", "COMMENT", "PLACEMENT_GROUP", "BACKUP_INSTANCE_FAMILIES",
@@ -48,6 +49,7 @@ def create_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
     now = session.now().timestamp()
     properties["STATE"] = "SUSPENDED" if suspended else "STARTING"
     properties["SINCE"] = now
+    properties["NODES"] = 0
     if not suspended:
         properties["RESUMED_ON"] = now
     if if_not_exists and session.account.catalog.get(KIND, name.name) is not None:
@@ -157,8 +159,10 @@ def _alter_properties(
         if "INSTANCE_FAMILY" in changes and not is_suspended:
             raise errors.invalid_value(changes["INSTANCE_FAMILY"], "INSTANCE_FAMILY")
     session.account.catalog.update(KIND, pool.name, **changes)
+    if "MAX_NODES" in changes:
+        session.account.extensions["jobs"].lose_nodes_above(pool.name, changes["MAX_NODES"])
     if {"MIN_NODES", "MAX_NODES"} & set(changes):
-        pools.send(pool.name, "resize")
+        pools.refresh(pool.name)
 
 
 @statement("DROP COMPUTE POOL")
@@ -215,8 +219,7 @@ def describe_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
     ]  # fmt: skip
     row = _row(session, pool)
     group = pool.properties.get("PLACEMENT_GROUP")
-    message = status_message(session.account, pool)
-    code = CAPACITY_ERROR if message.endswith(_NO_CAPACITY) else ""
+    code, message = status_of(session.account, pool)
     return table(columns, [(*row, None, code, message, group)])
 
 
@@ -230,7 +233,7 @@ def _row(session: "Session", pool: CatalogObject) -> tuple[Any, ...]:
     active, idle, target = pools.num_nodes(found, clock)
     return (
         pool.name, clock.state.value, properties["MIN_NODES"], properties["MAX_NODES"],
-        properties["INSTANCE_FAMILY"], 0, num_jobs, properties["AUTO_SUSPEND_SECS"],
+        properties["INSTANCE_FAMILY"], num_jobs, num_jobs, properties["AUTO_SUSPEND_SECS"],
         format_flag(properties["AUTO_RESUME"]), active, idle, target, found.created_on,
         _stamp(properties.get("RESUMED_ON")), found.updated_on, found.owner,
         properties.get("COMMENT"), "false", None,
@@ -242,26 +245,29 @@ def _stamp(seconds: float | None) -> dt.datetime | None:
 
 
 _NO_CAPACITY = " We have observed CAPACITY_ERROR."
+_FULL = (
+    "Compute pool has reached the maximum node limit. Consider increasing max_nodes using the "
+    "ALTER COMPUTE POOL command."
+)
 
 
-def status_message(account: "Account", pool: CatalogObject) -> str:
-    """Return what DESCRIBE COMPUTE POOL says about the state."""
+def status_of(account: "Account", pool: CatalogObject) -> tuple[str, str]:
+    """Return error_code and status_message of DESCRIBE COMPUTE POOL."""
     pools = pools_of(account)
     clock = pools.refresh(pool.name)
-    active, _, _ = pools.num_nodes(pool, clock)
-    if clock.state is PoolState.STARTING:
+    pool = pools.get(pool.name) or pool
+    if clock.state in (PoolState.STARTING, PoolState.RESIZING):
         minutes = int((account.clock() - clock.since).total_seconds() // 60)
         unit = "minute" if minutes == 1 else "minutes"
-        message = f"Compute pool is starting for last {minutes} {unit}"
-        return f"{message}.{_NO_CAPACITY}" if pools.lacks_capacity(pool, clock) else message
-    if clock.state is PoolState.SUSPENDED:
-        return "Compute pool is suspended"
-    if active >= int(pool.properties["MAX_NODES"]):
-        return (
-            "Compute pool has reached the maximum node limit. Consider increasing max_nodes "
-            "using the ALTER COMPUTE POOL command."
-        )
-    return {PoolState.STOPPING: "Compute pool is stopping"}.get(clock.state, "")
+        verb = clock.state.value.lower()
+        message = f"Compute pool is {verb} for last {minutes} {unit}"
+        if pools.lacks_capacity(pool, clock):
+            return CAPACITY_ERROR, f"{message}.{_NO_CAPACITY}"
+        return "", message
+    if pools.num_without_room(pool, clock):
+        return CANNOT_SCALE, _FULL
+    words = {PoolState.SUSPENDED: "suspended", PoolState.STOPPING: "stopping"}
+    return "", f"Compute pool is {words[clock.state]}" if clock.state in words else ""
 
 
 _FAMILY_COLUMNS = [
@@ -341,7 +347,7 @@ def get_compute_pool_status(session: "Session", parsed: Statement, args: Argumen
     """Return a pool's state and message as JSON."""
     pool = session.lookup(KIND, _name(args), "MONITOR")
     clock = pools_of(session.account).refresh(pool.name)
-    message = status_message(session.account, pool)
+    _, message = status_of(session.account, pool)
     return json.dumps({"state": clock.state.value, "message": message})
 
 

@@ -1,15 +1,14 @@
 """The life cycle of a compute pool, as a transition table over an injected clock.
 
-Snowflake takes minutes to start nodes; here it takes START_SECONDS. Everything else follows the
-page "Working with compute pools".
+Follows the page "Working with compute pools": a pool is STARTING until it has one node and RESIZING
+until it has MIN_NODES; it is RESIZING again whenever nodes are added, because MIN_NODES was raised or
+because instances wait for room; nodes that nobody uses are given back down to MIN_NODES. Snowflake
+takes minutes for each of these; `Timings` says how long they take here.
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-
-START_SECONDS = 1.0
-STOP_SECONDS = 1.0
 
 
 class PoolState(StrEnum):
@@ -27,12 +26,12 @@ _S = PoolState
 TRANSITIONS: dict[tuple[PoolState, str], PoolState] = {
     (_S.SUSPENDED, "resume"): _S.STARTING,
     (_S.STOPPING, "resume"): _S.STARTING,
-    (_S.STARTING, "ready"): _S.IDLE,
-    (_S.RESIZING, "ready"): _S.IDLE,
+    (_S.STARTING, "first node"): _S.RESIZING,
+    (_S.RESIZING, "complete"): _S.IDLE,
     (_S.IDLE, "placed"): _S.ACTIVE,
     (_S.ACTIVE, "emptied"): _S.IDLE,
-    (_S.IDLE, "resize"): _S.RESIZING,
-    (_S.ACTIVE, "resize"): _S.RESIZING,
+    (_S.IDLE, "grow"): _S.RESIZING,
+    (_S.ACTIVE, "grow"): _S.RESIZING,
     (_S.IDLE, "idled out"): _S.STOPPING,
     (_S.STARTING, "suspend"): _S.STOPPING,
     (_S.RESIZING, "suspend"): _S.STOPPING,
@@ -43,16 +42,67 @@ TRANSITIONS: dict[tuple[PoolState, str], PoolState] = {
 
 
 @dataclass(frozen=True)
+class Timings:
+    """How long a pool's nodes take, in seconds; `shrink` is how long a node idles before it goes."""
+
+    start: float = 1.0
+    resize: float = 0.5
+    stop: float = 1.0
+    shrink: float = 60.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What job services want of a pool.
+
+    Attributes:
+        num_instances: Instances that hold a node.
+        nodes_held: How many nodes there must be for those instances to keep theirs.
+        nodes_wanted: How many there must be for the waiting ones as well, MAX_NODES at most.
+    """
+
+    num_instances: int = 0
+    nodes_held: int = 0
+    nodes_wanted: int = 0
+
+
+@dataclass(frozen=True)
+class PoolRules:
+    """What is set for a pool; `auto_suspend` of 0 seconds is never."""
+
+    min_nodes: int = 1
+    max_nodes: int = 1
+    auto_suspend: int = 0
+    timings: Timings = Timings()
+
+    def target(self, load: Load) -> int:
+        """Return how many nodes a pool should have."""
+        return min(self.max_nodes, max(self.min_nodes, load.nodes_held, load.nodes_wanted))
+
+
+@dataclass(frozen=True)
 class PoolClock:
-    """A pool's state and since when it holds."""
+    """A pool's state, since when it holds, and its nodes.
+
+    Attributes:
+        state: The state.
+        since: When it began; in RESIZING, when the last node came.
+        nodes: How many nodes there are, held ones included.
+        surplus_since: Since when there are more nodes than needed, or None.
+    """
 
     state: PoolState
     since: dt.datetime
+    nodes: int = 0
+    surplus_since: dt.datetime | None = None
 
     def after(self, event: str, at: dt.datetime) -> "PoolClock":
         """Return what follows an event; an event without a transition changes nothing."""
         state = TRANSITIONS.get((self.state, event))
-        return self if state is None else PoolClock(state, at)
+        if state is None:
+            return self
+        gone = state in (PoolState.STARTING, PoolState.SUSPENDED)
+        return PoolClock(state, at, 0 if gone else self.nodes)
 
     @property
     def has_nodes(self) -> bool:
@@ -61,36 +111,68 @@ class PoolClock:
 
 
 def advance(
-    pool: PoolClock, now: dt.datetime, *, num_instances: int, auto_suspend_seconds: int
+    pool: PoolClock, now: dt.datetime, rules: PoolRules, load: Load, *, has_capacity: bool = True
 ) -> PoolClock:
     """Return the pool's state at *now*, after every transition that is due.
 
     Args:
         pool: The state last known.
         now: The clock's time.
-        num_instances: Service instances that hold a node.
-        auto_suspend_seconds: Idle time before the pool stops; 0 is never.
+        rules: What is set for the pool.
+        load: What job services want of it.
+        has_capacity: Whether the cloud has nodes to give.
     """
-    while (following := _next(pool, now, num_instances, auto_suspend_seconds)) != pool:
+    while (following := _next(pool, now, rules, load, has_capacity)) != pool:
         pool = following
     return pool
 
 
-def _next(pool: PoolClock, now: dt.datetime, num_instances: int, auto_suspend: int) -> PoolClock:
-    state = pool.state
-    if state in (PoolState.STARTING, PoolState.RESIZING):
-        return _due(pool, "ready", START_SECONDS, now)
-    if state is PoolState.IDLE and num_instances:
-        return pool.after("placed", now)
-    if state is PoolState.ACTIVE and not num_instances:
-        return pool.after("emptied", now)
-    if state is PoolState.IDLE and auto_suspend:
-        return _due(pool, "idled out", auto_suspend, now)
-    if state is PoolState.STOPPING and not num_instances:
-        return _due(pool, "stopped", STOP_SECONDS, now)
-    return pool
+def _next(
+    pool: PoolClock, now: dt.datetime, rules: PoolRules, load: Load, has_capacity: bool
+) -> PoolClock:
+    state, timings = pool.state, rules.timings
+    if state is PoolState.STARTING:
+        if not has_capacity or not _is_due(pool, timings.start, now):
+            return pool
+        return replace(pool.after("first node", now), nodes=1)
+    if state is PoolState.STOPPING and not load.num_instances:
+        return _due(pool, "stopped", timings.stop, now)
+    if not pool.has_nodes:
+        return pool
+    target = rules.target(load)
+    if state is PoolState.RESIZING:
+        if pool.nodes >= target:
+            return pool.after("complete", pool.since)
+        if not has_capacity or not _is_due(pool, timings.resize, now):
+            return pool
+        return replace(pool, nodes=target, since=now)
+    if pool.nodes < target:
+        return pool.after("grow", now)
+    if state is PoolState.IDLE and load.num_instances:
+        return replace(pool.after("placed", now), surplus_since=pool.surplus_since)
+    if state is PoolState.ACTIVE and not load.num_instances:
+        return replace(pool.after("emptied", now), surplus_since=pool.surplus_since)
+    if state is PoolState.IDLE and rules.auto_suspend and not load.nodes_wanted:
+        stopping = _due(pool, "idled out", rules.auto_suspend, now)
+        if stopping != pool:
+            return stopping
+    return _shrunk(pool, now, rules, target)
+
+
+def _shrunk(pool: PoolClock, now: dt.datetime, rules: PoolRules, target: int) -> PoolClock:
+    """Give back nodes that were not needed for long enough, or that MAX_NODES no longer allows."""
+    if pool.nodes <= target:
+        return replace(pool, surplus_since=None)
+    since = pool.surplus_since or now
+    if pool.nodes > rules.max_nodes or (now - since).total_seconds() >= rules.timings.shrink:
+        return replace(pool, nodes=target, surplus_since=None)
+    return replace(pool, surplus_since=since)
+
+
+def _is_due(pool: PoolClock, seconds: float, now: dt.datetime) -> bool:
+    return pool.since + dt.timedelta(seconds=seconds) <= now
 
 
 def _due(pool: PoolClock, event: str, seconds: float, now: dt.datetime) -> PoolClock:
     at = pool.since + dt.timedelta(seconds=seconds)
-    return pool.after(event, at) if at <= now else pool
+    return pool.after(event, at) if _is_due(pool, seconds, now) else pool

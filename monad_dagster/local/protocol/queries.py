@@ -6,6 +6,7 @@ poll. Results are kept for a bounded time and number.
 
 import datetime as dt
 import logging
+import re
 import threading
 import traceback
 import uuid
@@ -172,7 +173,7 @@ class Queries:
         if query.error is not None:
             query.status = "ABORTED" if query.error.errno == 604 else "FAILED_WITH_ERROR"
         query.ended_at = session.now()
-        session.last_query_id = query.id
+        session.query_ids.append(query.id)
         query.final = {
             "finalDatabaseName": session.database,
             "finalSchemaName": session.schema,
@@ -248,6 +249,12 @@ class Queries:
             query.result.discard()
 
 
+# A block; BEGIN [TRANSACTION | WORK] [NAME x] by itself begins a transaction.
+_SCRIPT = re.compile(
+    r"\s*(?:DECLARE\b|BEGIN\s+(?!TRANSACTION\b|WORK\b|NAME\b)[^\s;])", re.IGNORECASE
+)
+
+
 def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
     """Split a script when the client asked for more than one statement.
 
@@ -256,6 +263,8 @@ def _pieces(query: Query, options: dict[str, Any]) -> list[str]:
     """
     if ";" not in query.sql:
         return [query.sql]
+    if _SCRIPT.match(query.sql):
+        raise errors.unsupported("Snowflake Scripting")
     pieces = split_statements(query.sql)
     given = options["parameters"].get("MULTI_STATEMENT_COUNT")
     if given is None:

@@ -132,6 +132,16 @@ class ContainerExit:
 
 
 @dataclass(frozen=True)
+class NetworkUsage:
+    """What an instance received and sent since it started, over all of its own interfaces."""
+
+    received_bytes: int
+    received_packets: int
+    transmitted_bytes: int
+    transmitted_packets: int
+
+
+@dataclass(frozen=True)
 class ContainerUsage:
     """What a container has used.
 
@@ -141,6 +151,7 @@ class ContainerUsage:
         memory_bytes: Memory in use now.
         gpu_utilization: Share of its GPUs in use, 0 to 1; None without a measurement.
         gpu_memory_bytes: Memory of its GPUs in use; None without a measurement.
+        network: What its instance received and sent; None where it shares the host's network.
     """
 
     measured_at: float
@@ -148,6 +159,7 @@ class ContainerUsage:
     memory_bytes: int
     gpu_utilization: float | None = None
     gpu_memory_bytes: int | None = None
+    network: NetworkUsage | None = None
 
 
 @runtime_checkable

@@ -13,7 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monad_dagster.local.runners.base import GRACE_SECONDS, ContainerExit, ContainerUsage
+from monad_dagster.local.runners.base import (
+    GRACE_SECONDS,
+    ContainerExit,
+    ContainerUsage,
+    NetworkUsage,
+)
 from monad_dagster.local.runners.docker_client import Engine
 from monad_dagster.local.runners.docker_logs import LogFile
 from monad_dagster.local.runners.supervise import write_json
@@ -164,7 +169,7 @@ class DockerContainer:
             return ContainerExit(137, time.time(), lost=True)
         if state.get("Running") or state.get("Restarting") or state.get("Paused"):
             return None
-        # A follower may miss what a container writes as it ends; the stored log has it all.
+        # Last lines were seen to be absent here and present in the stored log.
         log.follow(_log_body(client, self.id, follow=False))
         return ContainerExit(
             exit_code=int(state.get("ExitCode") or 0),
@@ -196,7 +201,16 @@ def measured(stats: dict[str, Any], now: float) -> ContainerUsage | None:
         measured_at=now,
         cpu_seconds=cpu["total_usage"] / 1e9,
         memory_bytes=max(0, int(memory["usage"]) - int(cache)),
+        network=_network(stats.get("networks")),
     )
+
+
+def _network(interfaces: dict[str, dict[str, int]] | None) -> NetworkUsage | None:
+    """Add up a container's interfaces; one on the host's network has none of its own."""
+    if not interfaces:
+        return None
+    keys = ("rx_bytes", "rx_packets", "tx_bytes", "tx_packets")
+    return NetworkUsage(*(sum(int(i.get(key, 0)) for i in interfaces.values()) for key in keys))
 
 
 def _log_body(client: "APIClient", container: str, *, follow: bool) -> Any:

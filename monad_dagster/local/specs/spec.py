@@ -23,6 +23,7 @@ IMAGE = re.compile(r"^/?[A-Za-z0-9_.:/-]+$")
 STAGE_NAME = re.compile(r'^@[A-Za-z0-9_$."]+(?:/[^\x00-\x1f]*)?$')
 MAX_CONTAINERS = MAX_VOLUMES = 20
 MAX_ENDPOINTS = 100
+MAX_BLOCK_VOLUMES = 3
 METRIC_GROUPS = ("system", "system_limits", "status", "network", "storage")
 DEFAULT_CPU = 0.5
 DEFAULT_MEMORY = 2**29
@@ -117,6 +118,8 @@ def parse_spec(text: str, family: InstanceFamily | None = None) -> ServiceSpec:
     volumes_data = _one_of(spec, "volumes", "volume")
     _check_count("volumes", len(volumes_data), MAX_VOLUMES)
     volumes = [_volume(item, f"volumes[{index}]") for index, item in enumerate(volumes_data)]
+    num_blocks = sum(volume.source == "block" for volume in volumes)
+    _check_count("block volumes", num_blocks, MAX_BLOCK_VOLUMES)
     containers = [
         _container(item, f"containers[{index}]") for index, item in enumerate(containers_data)
     ]

@@ -7,7 +7,7 @@ from monad_dagster.local.engine import engine_sql
 from monad_dagster.local.protocol import describing
 from monad_dagster.local.protocol.arrow_results import ArrowRows
 from monad_dagster.local.protocol.results import ResultSet, single, table, text
-from monad_dagster.local.sql import handlers
+from monad_dagster.local.sql import handlers, variables
 from monad_dagster.local.sql.statements import Statement, Token
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ SELECT = 0x1000
 # First words of statements the SQL engine executes; everything else must have a handler.
 _ENGINE_FIRST = frozenset(
     {"SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "BEGIN",
-     "START", "COMMIT", "ROLLBACK", "SET", "UNSET"}
+     "START", "COMMIT", "ROLLBACK"}
 )  # fmt: skip
 # First words Snowflake knows; anything else is a syntax error rather than a missing feature.
 _KNOWN_FIRST = _ENGINE_FIRST | frozenset(
-    {"CREATE", "ALTER", "DROP", "UNDROP", "SHOW", "DESCRIBE", "DESC", "GRANT", "REVOKE", "COPY",
+    {"SET", "UNSET", "CREATE", "ALTER", "DROP", "UNDROP", "SHOW", "DESCRIBE", "DESC", "GRANT", "REVOKE", "COPY",
      "CALL", "EXECUTE", "EXPLAIN", "USE", "COMMENT", "LIST", "LS", "PUT", "GET", "REMOVE", "RM"}
 )  # fmt: skip
 _ENGINE_SECOND = frozenset({"TABLE", "VIEW"})
@@ -38,6 +38,8 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
         raise errors.StatementError(900, "42601", "SQL compilation error: Empty SQL statement.")
     if describing.must_not_run(statement):
         return describing.describe(statement), 0
+    session.account.extensions["local_uploads"].settle()
+    variables.inline(session, statement)
     handler = handlers.find_statement(statement)
     if handler is not None:
         result = handler(session, statement)

@@ -68,9 +68,11 @@ class Statement:
     cancelled: threading.Event = field(default_factory=threading.Event)
     _cancel_callbacks: list[Callable[[], None]] = field(default_factory=list)
     cursor: "Cursor" = field(init=False)
+    source: str = field(init=False)  # the text before variables were replaced
 
     def __post_init__(self) -> None:
         self.cursor = Cursor(self)
+        self.source = self.text
 
     @classmethod
     def parse(cls, sql: str, bindings: dict[str, Any] | None = None, **extra: Any) -> "Statement":

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 from monad_dagster.local import errors
 
+INCOMING = ".incoming"  # beside the databases: what clients are still writing
+
 
 @dataclass(frozen=True)
 class StagedFile:
@@ -98,7 +100,7 @@ class StageStore:
         """Delete every directory that belongs to none of *stages* (database, schema, name)."""
         kept = {self.root.joinpath(*map(_encode, stage)) for stage in stages}
         for path in self.root.glob("*/*/*"):
-            if path not in kept:
+            if path not in kept and path.parts[-3] != INCOMING:
                 shutil.rmtree(path, ignore_errors=True)
 
     def drop(self, database: str, schema: str | None = None, stage: str | None = None) -> None:

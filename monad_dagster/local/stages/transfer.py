@@ -42,6 +42,9 @@ def upload(
     if not overwrite and _major(session.client_version) < _BLOB_MAJOR:
         sources, target = _without_staged(session, source, target, options)
     info = _stage_info(session, found, target, write=True)
+    if info["locationType"] == "LOCAL_FS":
+        uploads = session.account.extensions["local_uploads"]
+        info["location"] = str(uploads.start(session, found, target, sources))
     stage = (found.database, found.schema, found.name)
     if info["locationType"] == "LOCAL_FS" and faults_disk.is_full(
         session.account.faults, statement.query_id, stage, statement=statement.text,

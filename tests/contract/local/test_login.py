@@ -122,3 +122,13 @@ def test_chunk_urls_open_one_result_only(account, connect):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(forged)
         assert caught.value.code == 404
+
+
+def test_the_connectors_own_heartbeat(account, connect):
+    """What CLIENT_SESSION_KEEP_ALIVE sends keeps a session, and fails once it has ended."""
+    connection = connect("ADMIN", client_session_keep_alive=True)
+    assert connection.rest._heartbeat()["success"] is True
+    token = connection.rest.token
+    connection.close()
+    answer = post(account, "/session/heartbeat?requestId=r", {}, token)
+    assert (answer["success"], answer["code"]) == (False, "390104")

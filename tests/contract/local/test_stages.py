@@ -1,6 +1,11 @@
 """Stages: PUT, GET, LIST, REMOVE and COPY INTO."""
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
@@ -153,3 +158,53 @@ def test_temporary_stage_ends_with_its_session(connect, database, rows):
     first.close()
     second = connect("ADMIN", database=database, schema="PUBLIC")
     assert rows(second, "SHOW STAGES") == []
+
+
+PUT_SLOWLY = """
+import json, sys, time
+import snowflake.connector
+from snowflake.connector.local_storage_client import SnowflakeLocalStorageClient as Client
+whole = Client._upload_chunk
+def slowly(self, chunk_id, chunk):
+    half = len(chunk) // 2
+    with open(self.full_dst_file_name, "rb+") as file:
+        file.write(chunk[:half])
+    print("half", flush=True)
+    time.sleep(60)
+    whole(self, chunk_id, chunk)
+Client._upload_chunk = slowly
+facts, statement = json.loads(sys.argv[1]), sys.argv[2]
+snowflake.connector.connect(**facts).cursor().execute(statement)
+"""
+
+
+def test_killed_client_leaves_no_part_of_a_file(account, admin, database, stage, rows, tmp_path):
+    """A client that dies half way through a PUT changes nothing on the stage."""
+    path = tmp_path / "big.bin"
+    path.write_bytes(b"old")
+    put = f"PUT file://{path} {stage}/in AUTO_COMPRESS=FALSE OVERWRITE=TRUE"
+    rows(admin, put)
+    path.write_bytes(os.urandom(8 * 2**20))
+    facts = account.connection("ADMIN") | {"database": database, "schema": "PUBLIC"}
+    command = [sys.executable, "-c", PUT_SLOWLY, json.dumps(facts), put]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+        assert client.stdout.readline() == b"half\n"
+        client.kill()
+    time.sleep(0.1)  # longer than the account takes to look again
+    assert [row[:2] for row in rows(admin, f"LIST {stage}")] == [("s/in/big.bin", 3)]
+    rows(admin, put)
+    assert [row[:2] for row in rows(admin, f"LIST {stage}")] == [("s/in/big.bin", 8 * 2**20)]
+
+
+def test_uploads_are_seen_without_a_further_statement(
+    account, admin, database, stage, rows, tmp_path
+):
+    """Who reads the stage's files directly, as a mounted container does, sees them at once."""
+    (tmp_path / "seen").write_bytes(b"x" * 100)
+    rows(admin, f"PUT file://{tmp_path}/seen {stage} AUTO_COMPRESS=FALSE")
+    location = account.state_dir / "stages" / database / "PUBLIC" / "S" / "seen"
+    deadline = time.monotonic() + 10
+    while not location.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert location.read_bytes() == b"x" * 100

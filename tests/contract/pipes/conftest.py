@@ -43,7 +43,7 @@ def resource_for(arguments) -> SnowflakeResource:
 @pytest.fixture(scope="session")
 def account(tmp_path_factory):
     """Start a local account with the pipeline's objects, an image and the toy job."""
-    account = LocalAccount(tmp_path_factory.mktemp("account"))
+    account = LocalAccount(tmp_path_factory.mktemp("home") / "local")
     account.start()
     try:
         with open_session(account.connection("ADMIN")) as session:

@@ -1,12 +1,10 @@
 """The client against a local account: real job services over the real connector."""
 
-import json
-
 import dagster as dg
 import pytest
 
 from monad_dagster.pipes.launch import LaunchOptions
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql_lineage
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobOptions
 from monad_dagster.spcs.spec import SpecSettings, build_spec
@@ -55,6 +53,10 @@ def test_a_job_service_brings_back_version_metadata_log_and_lineage(
     assert manifest["inputs"]["stage_contents"] == "v1"
     version = materialization.tags["dagster/data_version"]
     assert manifest["data_version"] == version
+    # Beside the output, so that neither the manifest nor the data version knows of it.
+    assert metadata["spcs/log_path"] == f"{output}.log"
+    assert [entry["path"] for entry in manifest["files"]] == ["weights.bin"]
+    assert {file.path.file_name for file in stage.list(output)} == {"weights.bin", "lineage.json"}
     log = stage.read_text(StagePath.parse(metadata["spcs/log_path"]))
     assert [line for line in log.splitlines() if line.startswith("step")] == [
         f"step {step} of instance 0" for step in (1, 2, 3)
@@ -62,7 +64,7 @@ def test_a_job_service_brings_back_version_metadata_log_and_lineage(
     assert metadata["spcs/log_complete"] is True
     assert capfd.readouterr().out.count("step 2") == 1
     rows = session.execute(
-        sql.select_lineage(LAYOUT.qualified("LINEAGE"), output_version=version)
+        sql_lineage.select_lineage(LAYOUT.qualified("LINEAGE"), output_version=version)
     ).rows
     assert {(row["input_kind"], row["input_name"]) for row in rows} == {
         ("asset", "stage_contents"),
@@ -123,10 +125,12 @@ def test_job_services_name_the_run_they_belong_to(client, instance, services):
     labels = services.describe(name).labels
     assert labels["run_id"] == result.run_id
     assert labels["spec_sha256"] == metadata["spcs/spec_sha256"].value
-    assert json.dumps(labels)
+    assert labels["attempt"] == 1
+    assert labels["asset"] == "toy"
+    assert labels["log_path"] == metadata["spcs/log_path"].value
 
 
-def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, services):
+def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, services, session):
     """A kill from outside is the platform's: the next attempt continues in the same directory."""
     result = materialize(toy_asset("--behavior", "lose-node"), client, instance)
     assert result.success
@@ -143,6 +147,12 @@ def test_a_lost_node_is_followed_by_an_attempt_that_resumes(client, instance, se
     assert len(names) == 2
     first = next(name for name in names if name.endswith("_1"))
     assert metadata["spcs/output_path"].endswith(f"/toy/{first.lower()}")
+    # Both wrote into one directory, and each has a log of its own beside it.
+    output, stage = StagePath.parse(metadata["spcs/output_path"]), StageClient(session)
+    second = StagePath.parse(metadata["spcs/log_path"])
+    assert second == output.parent / f"{first.lower()[:-1]}2.log"
+    assert "step 1" not in stage.read_text(output.parent / f"{first.lower()}.log")
+    assert "step 1" in stage.read_text(second)
 
 
 def test_a_lost_node_without_a_complete_checkpoint_starts_over(client, instance):

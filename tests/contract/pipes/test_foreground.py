@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from monad_dagster.spcs.job_service import JobServiceStatus
+from monad_dagster.spcs.job_service_state import JobServiceStatus
 from tests.contract.pipes.conftest import launched_by
 from tests.contract.pipes.toy_run import (
     CONNECTION_VARIABLE,

@@ -123,13 +123,14 @@ def test_old_messages_go_and_the_log_stays(client, instance, session):
     result = dg.materialize([toy_asset()], resources={"client": client}, instance=instance)
     (event,) = result.get_asset_materialization_events()
     log = StagePath.parse(event.materialization.metadata["spcs/log_path"].value)
+    run = StagePath.parse(event.materialization.metadata["spcs/run_directory"].value)
     stage = StageClient(session)
     young = evaluate(build_housekeeping_sensor(keep_days=14), client, instance, None)
     assert "Removed 0 message files of 0" in young.skip_message
-    assert stage.list(log.parent / "messages")
+    assert stage.list(run / "messages")
     later = build_housekeeping_sensor(keep_days=14, now=lambda: time.time() + 15 * 86400)
     assert "of 1 job services" in evaluate(later, client, instance, None).skip_message
-    assert stage.list(log.parent / "messages") == []
+    assert stage.list(run / "messages") == []
     assert stage.exists(log)
 
 
@@ -137,13 +138,13 @@ def test_finished_job_services_are_dropped_after_their_log_is_archived(
     client, instance, session, services, account
 ):
     """First the messages, then the job service; one whose log was lost is archived before."""
-    names = []
+    names, logs = [], []
     for _ in range(2):
         result = dg.materialize([toy_asset()], resources={"client": client}, instance=instance)
         (event,) = result.get_asset_materialization_events()
         names.append(QualifiedName.parse(event.materialization.metadata["spcs/job_name"].value))
-    stage, root = StageClient(session), client.stage_root
-    lost = root / "runs" / names[0].name.lower() / "log.txt"
+        logs.append(StagePath.parse(event.materialization.metadata["spcs/log_path"].value))
+    stage, lost = StageClient(session), logs[0]
     stage.remove_file(lost)
     kept_for_days = build_housekeeping_sensor(keep_days=1, drop_after_days=9)
     assert "Dropped 0" in evaluate(kept_for_days, client, instance, None).skip_message

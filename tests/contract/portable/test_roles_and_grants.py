@@ -68,6 +68,8 @@ def test_roles_form_no_cycle(target, roles):
     lower, _ = roles.make("LOWER")
     target.script(f"GRANT ROLE {lower} TO ROLE {upper}")
     target.error(f"GRANT ROLE {upper} TO ROLE {lower}")
+    holders = {row["grantee_name"] for row in target.rows(f"SHOW GRANTS OF ROLE {upper}")}
+    assert lower not in holders
 
 
 @pytest.mark.fidelity("roles-dropped")

@@ -102,6 +102,8 @@ def test_no_future_grants_on(target, world, plural):
     """Image repositories and compute pools accept no future grants."""
     target.error(f"GRANT READ ON FUTURE {plural} IN SCHEMA {world['schema']} TO ROLE"
                  f" {world['role']}")  # fmt: skip
+    future = target.rows(f"SHOW FUTURE GRANTS IN SCHEMA {world['schema']}")
+    assert {row["grant_on"] for row in future} & {"IMAGE REPOSITORY", "COMPUTE POOL"} == set()
 
 
 SPECIFICATIONS = {

@@ -31,6 +31,16 @@ def test_help_ends_with_an_example(words):
     assert f"Example: monad-dagster {' '.join(words)}" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize("words", _leaves(), ids=" ".join)
+def test_every_option_says_what_it_does(words):
+    """An option without help is a riddle in `--help`."""
+    command = main.get_command(click.Context(main), words[0])
+    if isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words[1])
+    silent = [p.opts for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert silent == []
+
+
 @pytest.mark.parametrize("name", sorted(_COMMANDS))
 def test_the_readme_mentions_each_command(name):
     """A newcomer finds every command in the README."""

@@ -9,7 +9,7 @@ import pytest
 import monad_dagster
 
 ROOT = Path(monad_dagster.__file__).parent
-ALLOWED = {"spcs/sql.py", "spcs/sql_setup.py", "spcs/sql_tables.py"}
+ALLOWED = {"spcs/sql.py", "spcs/sql_lineage.py", "spcs/sql_setup.py", "spcs/sql_tables.py"}
 STATEMENT = re.compile(
     r"^\s*(SELECT\s+\S|INSERT INTO|UPDATE \w+ SET|DELETE FROM|MERGE INTO|COPY (INTO|FILES)"
     r"|(CREATE|ALTER|DROP|SHOW|DESC|DESCRIBE|EXECUTE|UNDROP|TRUNCATE) "

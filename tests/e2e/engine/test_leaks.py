@@ -134,8 +134,10 @@ def test_trap_2_nothing_is_fitted_on_the_future(shop):
     position = one.item_field(("transactions", "article_id"))
     items = [PairReader(RowReader(s, one, 16), position).context(END) for s in (here, there)]
     assert np.array_equal(items[0].features, items[1].features)
-    for name in ("by_entity", "by_day"):
-        assert (getattr(items[0], name) != getattr(items[1], name)).nnz == 0
+    found = [item.affinity for item in items]
+    for name in ("by_entity", "by_day", "lately", "following", "tastes", "taken"):
+        assert (getattr(found[0], name) != getattr(found[1], name)).nnz == 0
+    assert (found[0].forecast is None) == (found[1].forecast is None)
 
 
 def test_trap_2_testing_on_time_that_training_saw_is_said(shop, tmp_path, caplog):

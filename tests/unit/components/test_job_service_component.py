@@ -1,5 +1,8 @@
 """The YAML component gives an asset with the attributes that were written."""
 
+import importlib
+from pathlib import Path
+
 import dagster as dg
 import pytest
 import yaml
@@ -30,6 +33,18 @@ def test_attributes_reach_the_asset():
     assert [dep.asset_key for dep in spec.deps] == [dg.AssetKey("raw_events")]
     assert spec.group_name == "features"
     assert "spcs" in asset.required_resource_keys
+
+
+def test_the_documented_yaml_is_one_asset():
+    """The example of the documentation resolves to what it says."""
+    text = Path("docs/examples/defs.yaml")
+    document = yaml.safe_load((Path(__file__).parents[3] / text).read_text())
+    module, name = document["type"].rsplit(".", 1)
+    assert getattr(importlib.import_module(module), name) is JobServiceComponent
+    component = _resolve(yaml.safe_dump(document["attributes"]))
+    assert component.asset.key == dg.AssetKey("nightly_features")
+    assert component.command[-1] == "{output_path}"
+    assert component._options().memory == "8Gi"
 
 
 def test_launch_options_come_from_the_yaml():

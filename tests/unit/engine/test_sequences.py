@@ -12,11 +12,11 @@ import torch
 from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import DataMode
+from monad.data.affinity import best_columns
 from monad.data.batches import RowReader
 from monad.data.device import DeviceColumns, windows
 from monad.data.ingest import build_store
 from monad.data.pairs import PairReader, feature_names
-from monad.data.popularity import best_columns
 from monad.data.representation import fit_representation
 from monad.tasks import RecommendationTask
 from monad.training.next_item import next_item_field

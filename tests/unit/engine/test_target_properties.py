@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monad.data.store import CATEGORY, NUMBER, Column, Table
-from monad.model.heads import items_loss
+from monad.model.items import items_loss
 from monad.targets import (
     Attributes,
     DataSourceEvents,

@@ -17,6 +17,7 @@ from monad_dagster.local.runners.base import (
     ContainerUsage,
     InstanceNetwork,
     Mount,
+    NetworkUsage,
     RunnerError,
     RunRequest,
 )
@@ -146,6 +147,11 @@ def test_statistics_become_processor_time_and_memory():
         "memory_stats": {"usage": 500, "stats": {"total_inactive_file": 200}},
     }
     assert measured(stats, 7.0) == ContainerUsage(7.0, 2.5, 300)
+    interface = {"rx_bytes": 5, "rx_packets": 1, "tx_bytes": 7, "tx_packets": 2}
+    stats["networks"] = {"eth0": interface, "eth1": interface}
+    found = measured(stats, 7.0)
+    assert found is not None
+    assert found.network == NetworkUsage(10, 2, 14, 4)
     assert (
         measured({"cpu_stats": {"cpu_usage": {"total_usage": 0}}, "memory_stats": {}}, 7.0) is None
     )

@@ -16,7 +16,7 @@ from monad_dagster.local.errors import StatementError
 from monad_dagster.local.jobs import job_functions, job_logs
 from monad_dagster.local.jobs.event_store import EventRow, EventStore
 from monad_dagster.local.runners import supervise
-from monad_dagster.local.runners.base import ContainerUsage
+from monad_dagster.local.runners.base import ContainerUsage, NetworkUsage
 from monad_dagster.local.sql.statements import Arguments, ObjectName
 
 
@@ -85,25 +85,96 @@ def test_metrics_are_collected_when_the_specification_asks(world, groups):
     assert found["container.cpu.usage"] == [1.5, 0.5]
     assert found["container.memory.usage"] == [1000, 2000]
     assert set(found["container.memory.limit"]) == {4 * 2**30}
+    assert set(found["container.cpu.limit"]) == {6}  # the node's: the specification has none
+    assert set(found["container.gpu.memory.capacity"]) == {24 * 2**30}
     assert set(found["container.gpu.requested"]) == {1}
     assert "container.state.running" not in found
 
 
 def test_state_metrics_follow_a_container(world, groups):
-    """The group `status` has each state, the reasons and the exit code."""
+    """The group `status` has the state that holds and why a container waits, at each change."""
     groups("status")
     world.run()
     world.runner.containers[-1].end(137, oom=True)
     world.step(seconds=1)
     rows = call(world, job_functions.get_metrics)
+    states = [
+        (row["METRIC_NAME"].removeprefix("container.state."), row["VALUE"])
+        for row in rows
+        if row["METRIC_NAME"].startswith("container.state.") and "reason" not in row["METRIC_NAME"]
+    ]
+    assert states == [
+        ("pending", "1"), ("running", "1"), ("started", "1"), ("finished", "1"), ("started", "1")
+    ]  # fmt: skip
+    reasons = [row["RECORD_ATTRIBUTES"]["reason"] for row in rows if row["RECORD_ATTRIBUTES"]]
+    assert reasons in (["Creating"], ["Initializing"])
+
+
+def test_network_metrics_describe_the_instance(world, groups):
+    """Bytes and packets of both directions, in rows without a container's name."""
+    groups("network")
+    world.run()
+    container = world.runner.containers[-1]
+    usage = ContainerUsage(1.0, 1.0, 1, network=NetworkUsage(1000, 10, 200, 4))
+    container.usage = lambda: usage
+    world.step(seconds=10)
+    rows = call(world, job_functions.get_metrics)
+    assert {row["METRIC_NAME"]: row["VALUE"] for row in rows} == {
+        "network.egress.received.bytes": "1000",
+        "network.egress.received.packets": "10",
+        "network.egress.transmitted.bytes": "200",
+        "network.egress.transmitted.packets": "4",
+    }
+    assert {(row["INSTANCE_ID"], row["CONTAINER_NAME"]) for row in rows} == {(0, None)}
+
+
+def test_a_shared_network_is_not_measured(world, groups):
+    """Where an instance shares the host's network there are no rows rather than the host's."""
+    groups("network", "system")
+    world.run()
+    uses(world, 1.0, 1000, 1.0)
+    world.step(seconds=10)
+    assert set(metrics(world)) == {"container.cpu.usage", "container.memory.usage"}
+
+
+@pytest.fixture
+def block_volume(monkeypatch):
+    """Give the specification a block volume beside its stage volume."""
+    spec = SPEC["spec"]
+    block = {"name": "disk", "source": "block", "size": "2Gi"}
+    monkeypatch.setitem(spec, "volumes", [*spec["volumes"], block])
+    mounts = [*spec["containers"][0]["volumeMounts"], {"name": "disk", "mountPath": "/disk"}]
+    monkeypatch.setitem(spec["containers"][0], "volumeMounts", mounts)
+
+
+def test_storage_metrics_are_those_of_block_volumes(world, groups, block_volume):
+    """Capacity is the specification's, usage what the files take; other volumes have no rows."""
+    groups("storage")
+    world.run()
+    mount = next(m for m in world.runner.requests[-1].mounts if m.target == "/disk")
+    (mount.source / "data").write_bytes(b"x" * 100_000)
+    world.step(seconds=10)
+    rows = call(world, job_functions.get_metrics)
     last = {row["METRIC_NAME"]: row for row in rows}
-    assert last["container.state.last.finished.exitcode"]["VALUE"] == "137"
-    attributes = last["container.state.last.finished.reason"]["RECORD_ATTRIBUTES"]
-    assert attributes == {"reason": "FailedWithOOM"}
-    assert metrics(world)["container.state.finished"][-1] == 1
-    assert {"Creating", "Initializing"} & {
-        row["RECORD_ATTRIBUTES"].get("reason") for row in rows
+    assert set(last) == {"volume.capacity", "volume.usage"}
+    assert last["volume.capacity"]["VALUE"] == str(2 * 2**30)
+    assert 100_000 <= int(last["volume.usage"]["VALUE"]) < 200_000
+    attributes = last["volume.usage"]["RECORD_ATTRIBUTES"]
+    assert len(attributes.pop("snow_volume_id")) == 36
+    assert attributes == {
+        "snow_volume_name": "disk", "snow_volume_replica": "0", "volume_type": "block"
     }  # fmt: skip
+
+
+def test_a_job_service_with_a_block_volume_is_dropped_with_force_only(world, block_volume):
+    """DROP SERVICE without FORCE is refused and the job service stays."""
+    world.run()
+    with pytest.raises(StatementError, match="FORCE") as caught:
+        world.sql("drop service db.s.job")
+    assert caught.value.errno == 2043
+    assert world.sql("show job services in schema db.s")[0]["status"] == "RUNNING"
+    world.sql("drop service db.s.job force")
+    assert world.sql("show job services in schema db.s") == []
 
 
 def test_no_metrics_without_being_asked(world):
@@ -122,6 +193,13 @@ def test_metric_level_none_keeps_metrics_out(world, groups):
     world.run()
     world.step(seconds=60)
     assert metrics(world) == {}
+
+
+def test_levels_of_a_job_service_are_its_schemas(world):
+    """SHOW PARAMETERS ... IN SERVICE shows what is inherited, and from where."""
+    world.run()
+    row = world.sql("show parameters like 'LOG_EVENT_LEVEL' in service db.s.job")[0]
+    assert (row["value"], row["level"], row["default"]) == ("INFO", "SCHEMA", "OFF")
 
 
 def test_an_unknown_metric_group_is_refused(world, groups):
@@ -148,7 +226,7 @@ def test_rows_carry_the_documented_attributes(world, groups):
             "snow.service.type", "snow.query.id",
         }  # fmt: skip
         assert expected <= set(keys)
-        assert keys["snow.service.type"] == "JOB"
+        assert keys["snow.service.type"] == "Job"
         if "no GPU" in value:  # the local account's own notice
             continue
         if record_type == "LOG":
@@ -194,6 +272,81 @@ def test_delay_holds_rows_back_for_every_reader(world, tmp_path):
     world.step(seconds=30)
     assert call(world, job_functions.get_events)
     assert event_rows(world)
+
+
+def logged(world, name="job"):
+    """Return how many bytes of the container's own log the event table has."""
+    rows = call(world, job_functions.get_logs, name)
+    return sum(len(row["LOG"]) for row in rows if "no GPU" not in row["LOG"])
+
+
+def test_a_node_sends_one_megabyte_of_log_a_second(world):
+    """The rest waits on the node and follows, after the container's end too, in order."""
+    container = world.run()
+    world.step(seconds=1)
+    for number in range(250):
+        container.say(f"{number:05}" + "x" * 9995)
+    world.step()
+    assert logged(world) == 1_000_000
+    container.end(0)
+    world.step(seconds=1)
+    assert world.container()["service_status"] == "DONE"
+    assert logged(world) == 2_000_000
+    world.step(seconds=100)
+    assert logged(world) == 2_500_000
+    rows = call(world, job_functions.get_logs)
+    assert [row["LOG"][:5] for row in rows if "no GPU" not in row["LOG"]] == [
+        f"{number:05}" for number in range(250)
+    ]
+
+
+def test_log_that_has_not_left_a_node_goes_with_it(world, caplog):
+    """What the limit held back is lost with the node, and the account says so."""
+    container = world.run()
+    world.step(seconds=1)
+    for _ in range(150):
+        container.say("x" * 10_000)
+    container.end(0)
+    world.step()
+    world.sql("alter compute pool pool suspend")
+    world.clock.move(seconds=2)
+    world.jobs.step()
+    assert world.sql("describe compute pool pool")[0]["state"] == "SUSPENDED"
+    before = logged(world)
+    world.step(seconds=100)
+    assert before == logged(world) < 1_500_000
+    assert "did not reach the event table" in caplog.text
+
+
+def test_a_restarted_account_goes_on_sending(world):
+    """What waited when the account was killed is sent by the next one, each line once."""
+    container = world.run()
+    world.step(seconds=1)
+    for _ in range(150):
+        container.say("x" * 10_000)
+    container.end(0)
+    world.step()
+    assert logged(world) == 1_000_000
+    world.restart()
+    world.jobs.open()
+    world.jobs.close()
+    world.step(seconds=10)
+    assert logged(world) == 1_500_000
+
+
+def test_lines_that_are_not_exported_do_not_count(world):
+    """A level that lets nothing through leaves the limit to others, and nothing waits."""
+    world.sql("alter schema db.s set log_level = OFF")
+    container = world.run()
+    for _ in range(150):
+        container.say("x" * 10_000)
+    world.step()
+    assert logged(world) == 0
+    world.sql("alter schema db.s set log_level = INFO")
+    for _ in range(100):
+        container.say("y" * 10_000)
+    world.step()
+    assert logged(world) == 1_000_000
 
 
 def test_delay_is_configured_by_a_file(tmp_path):

@@ -123,6 +123,106 @@ def test_suspended_pool_is_resumed_for_a_job_service(world):
     assert world.sql("describe compute pool pool")[0]["state"] == "SUSPENDED"
 
 
+def pool_facts(world):
+    """Return a pool's state, nodes and message as DESCRIBE COMPUTE POOL shows them."""
+    row = world.sql("describe compute pool pool")[0]
+    nodes = (row["active_nodes"], row["idle_nodes"], row["target_nodes"])
+    return row["state"], nodes, row["error_code"], row["status_message"]
+
+
+def test_pool_grows_for_a_job_service_that_finds_no_room(world):
+    """RESIZING with the new target, the job service waits for its node, then the node goes again."""
+    world.sql("alter compute pool pool set max_nodes = 2")
+    world.run("one")
+    world.execute("two")
+    world.jobs.step()
+    world.jobs.step()
+    assert pool_facts(world)[:3] == ("RESIZING", (1, 0, 2), "")
+    row = world.container("two")
+    assert (row["status"], row["message"]) == (
+        "PENDING", "Compute pool node(s) are being provisioned"
+    )  # fmt: skip
+    world.step(seconds=2)
+    assert pool_facts(world)[:3] == ("ACTIVE", (2, 0, 2), "")
+    assert len(world.sql("show nodes in compute pool pool")) == 2
+    assert world.container("two")["status"] == "READY"
+    row = world.sql("show compute pools")[0]
+    assert (row["num_services"], row["num_jobs"]) == (2, 2)
+    world.runner.containers[-1].end(0)
+    world.step(seconds=1)
+    assert pool_facts(world)[1] == (1, 1, 2)
+    world.step(seconds=60)
+    assert pool_facts(world)[1] == (1, 0, 1)
+
+
+def test_full_pool_says_that_it_cannot_scale(world):
+    """392508 and the documented message while something waits, and only then."""
+    container = world.run("one")
+    assert pool_facts(world)[2:] == ("", "")
+    world.execute("two")
+    world.step(seconds=1)
+    state, nodes, code, message = pool_facts(world)
+    assert (state, nodes, code) == ("ACTIVE", (1, 0, 1), "392508")
+    assert message == (
+        "Compute pool has reached the maximum node limit. Consider increasing max_nodes using the "
+        "ALTER COMPUTE POOL command."
+    )
+    assert world.container("two")["message"] == "Unschedulable due to insufficient resources"
+    container.end(0)
+    world.step(seconds=1)
+    assert pool_facts(world)[2:] == ("", "")
+    assert world.container("two")["status"] == "READY"
+
+
+def test_growing_pool_without_capacity_has_its_error(world):
+    """392507 while the cloud has no further node; the nodes there are go on."""
+    world.sql("alter compute pool pool set max_nodes = 2")
+    world.run("one")
+    fault = world.account.faults.add({"kind": "capacity-error"})
+    world.execute("two")
+    world.jobs.step()
+    world.step(seconds=90)
+    state, nodes, code, message = pool_facts(world)
+    assert (state, nodes, code) == ("RESIZING", (1, 0, 2), "392507")
+    assert message == (
+        "Compute pool is resizing for last 1 minute. We have observed CAPACITY_ERROR."
+    )
+    assert world.container("one")["status"] == "READY"
+    world.account.faults.clear(fault.id)
+    world.step(seconds=2)
+    assert pool_facts(world)[:3] == ("ACTIVE", (2, 0, 2), "")
+
+
+def test_lowered_max_nodes_fails_what_runs_on_the_node_that_goes(world):
+    """A job service on a node beyond MAX_NODES fails as a lost node; the others run on."""
+    world.sql("alter compute pool pool set max_nodes = 2")
+    world.run("one")
+    second = world.run("two")
+    world.sql("alter compute pool pool set max_nodes = 1")
+    assert second.terminated
+    second.end(143)
+    world.step(seconds=1)
+    row = world.container("two")
+    assert (row["service_status"], row["message"]) == (
+        "FAILED", "Encountered fatal error: the node was lost"
+    )  # fmt: skip
+    assert world.container("one")["service_status"] == "RUNNING"
+    assert pool_facts(world)[1] == (1, 0, 1)
+
+
+def test_node_times_are_configured_by_a_file(tmp_path):
+    """DIR/compute_pools.json says how long a node takes."""
+    (tmp_path / "compute_pools.json").write_text('{"start": 100}')
+    world = World(tmp_path)
+    world.sql(next(text for text in SETUP if "compute pool" in text))
+    world.sql("alter compute pool pool resume")
+    world.step(seconds=99)
+    assert pool_facts(world)[0] == "STARTING"
+    world.step(seconds=1)
+    assert pool_facts(world)[0] == "IDLE"
+    world.account.close()
+
+
 def test_logs_go_with_the_node_and_stay_in_the_event_table(world):
     """After the pool suspended, GET_SERVICE_LOGS fails and SPCS_GET_LOGS still answers."""
     container = world.run()

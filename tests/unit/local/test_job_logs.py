@@ -4,7 +4,7 @@ import pytest
 
 from monad_dagster.local.errors import StatementError
 from monad_dagster.local.jobs import job_logs
-from monad_dagster.local.jobs.job_nodes import free_node
+from monad_dagster.local.jobs.job_nodes import Nodes, need_of
 from monad_dagster.local.jobs.job_submission import split_image
 from monad_dagster.local.specs.spec import parse_spec
 from monad_dagster.spcs.instance_families import load_instance_families
@@ -58,7 +58,9 @@ def _rows(text, *, log_level="INFO", exported="INFO", stream="stdout"):
 def test_structured_lines_are_split():
     """A JSON line with a body gives value, severity and attributes; other JSON stays text."""
     row = _rows('{"body": "step", "severity_text": "warn", "attributes": {"loss": 0.5}}')[0]
-    assert (row.value, row.record) == ("step", {"severity_text": "WARN"})
+    assert (row.value, row.record) == (
+        "step", {"severity_number": 13, "severity_text": "WARN"}
+    )  # fmt: skip
     assert row.attributes == {"log.iostream": "stdout", "loss": 0.5}
     assert _rows('{"a": 1}')[0].value == '{"a": 1}'
 
@@ -108,8 +110,9 @@ def test_nodes_fill_up_in_order():
         "spec: {containers: [{name: m, image: /a/b/c/d,"
         " resources: {requests: {cpu: 1, memory: 5Gi}}}]}"
     )
-    spec = parse_spec(text)
-    assert free_node(spec, [], family, 1) == 0
-    assert free_node(spec, [(0, spec)], family, 1) == 0
-    assert free_node(spec, [(0, spec)] * 2, family, 1) is None
-    assert free_node(spec, [(0, spec)] * 2, family, 2) == 1
+    need = need_of(parse_spec(text))
+    assert Nodes([], family).place(need, 1) == 0
+    assert Nodes([(0, need)], family).place(need, 1) == 0
+    assert Nodes([(0, need)] * 2, family).place(need, 1) is None
+    assert Nodes([(0, need)] * 2, family).place(need, 2) == 1
+    assert Nodes([(0, need)], family).wanted([need] * 4, 2) == (2, 1)

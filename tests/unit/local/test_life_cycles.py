@@ -5,7 +5,15 @@ import datetime as dt
 import pytest
 
 from monad_dagster.local.jobs import job_states
-from monad_dagster.local.pools.pool_states import TRANSITIONS, PoolClock, PoolState, advance
+from monad_dagster.local.pools.pool_states import (
+    TRANSITIONS,
+    Load,
+    PoolClock,
+    PoolRules,
+    PoolState,
+    Timings,
+    advance,
+)
 
 START = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 
@@ -15,24 +23,100 @@ def at(seconds):
     return START + dt.timedelta(seconds=seconds)
 
 
-def run(pool, seconds, *, instances=0, auto_suspend=300):
-    """Move the clock."""
-    return advance(pool, at(seconds), num_instances=instances, auto_suspend_seconds=auto_suspend)
+TIMINGS = Timings(start=1, resize=2, stop=1, shrink=60)
+
+
+def run(pool, seconds, *, instances=0, held=0, wanted=0, nodes=(1, 1), auto_suspend=300, **more):
+    """Move the clock; `nodes` are MIN_NODES and MAX_NODES."""
+    rules = PoolRules(*nodes, auto_suspend, TIMINGS)
+    load = Load(instances, held or min(instances, 1), max(wanted, held))
+    return advance(pool, at(seconds), rules, load, **more)
+
+
+def idle(nodes=1):
+    """Return a pool of so many idle nodes."""
+    return PoolClock(PoolState.IDLE, START, nodes)
 
 
 def test_resumed_pool_starts_idles_and_suspends_itself():
     """SUSPENDED, STARTING, IDLE and after AUTO_SUSPEND_SECS STOPPING and SUSPENDED."""
     pool = PoolClock(PoolState.SUSPENDED, START).after("resume", START)
-    assert pool.state == "STARTING"
-    assert run(pool, 1).state == "IDLE"
+    assert (pool.state, run(pool, 0.9).state) == ("STARTING", "STARTING")
+    pool = run(pool, 1)
+    assert (pool.state, pool.nodes) == ("IDLE", 1)
     assert run(pool, 300.9).state == "IDLE"
     assert run(pool, 301).state == "STOPPING"
-    assert run(pool, 302).state == "SUSPENDED"
+    assert (run(pool, 302).state, run(pool, 302).nodes) == ("SUSPENDED", 0)
+
+
+def test_pool_of_several_nodes_is_resizing_from_its_first_node_on():
+    """STARTING until there is one node, RESIZING until there are MIN_NODES."""
+    pool = PoolClock(PoolState.STARTING, START)
+    first = run(pool, 1, nodes=(3, 5))
+    assert (first.state, first.nodes) == ("RESIZING", 1)
+    assert run(first, 2.9, nodes=(3, 5)).state == "RESIZING"
+    last = run(first, 3, nodes=(3, 5))
+    assert (last.state, last.nodes) == ("IDLE", 3)
+
+
+def test_pool_grows_for_waiting_instances_up_to_max_nodes():
+    """RESIZING while nodes are added, ACTIVE after, never more nodes than MAX_NODES."""
+    pool = run(idle(), 10, instances=1, wanted=2, nodes=(1, 3))
+    assert (pool.state, pool.nodes) == ("RESIZING", 1)
+    assert run(pool, 11.9, instances=1, wanted=2, nodes=(1, 3)).state == "RESIZING"
+    pool = run(pool, 12, instances=1, wanted=9, nodes=(1, 3))
+    assert (pool.state, pool.nodes) == ("ACTIVE", 3)
+    assert run(pool, 1000, instances=3, held=3, wanted=9, nodes=(1, 3)) == pool
+
+
+def test_nodes_that_idle_are_given_back_down_to_min_nodes():
+    """Held nodes and MIN_NODES stay; the rest goes once it was not needed for long enough."""
+    pool = run(idle(4), 10, instances=1, held=2, nodes=(1, 4))
+    assert run(pool, 69, instances=1, held=2, nodes=(1, 4)).nodes == 4
+    pool = run(pool, 70, instances=1, held=2, nodes=(1, 4))
+    assert (pool.state, pool.nodes) == ("ACTIVE", 2)
+    pool = run(pool, 80, nodes=(1, 4))
+    assert run(pool, 140, nodes=(1, 4)).nodes == 1
+
+
+def test_needed_again_a_node_stays():
+    """Use of a surplus node starts the idle time anew."""
+    pool = run(idle(2), 10, instances=1, nodes=(1, 2))
+    pool = run(pool, 60, instances=2, held=2, nodes=(1, 2))
+    pool = run(pool, 61, instances=1, nodes=(1, 2))
+    assert run(pool, 100, instances=1, nodes=(1, 2)).nodes == 2
+    assert run(pool, 121, instances=1, nodes=(1, 2)).nodes == 1
+
+
+def test_raised_min_nodes_and_lowered_max_nodes_take_effect():
+    """A raised MIN_NODES is RESIZING; nodes beyond a lowered MAX_NODES go at once."""
+    pool = run(idle(), 10, nodes=(2, 2))
+    assert pool.state == "RESIZING"
+    pool = run(pool, 12, nodes=(2, 2))
+    assert (pool.state, pool.nodes) == ("IDLE", 2)
+    assert run(pool, 13, nodes=(1, 1)).nodes == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "nodes"),
+    [(PoolClock(PoolState.STARTING, START), 0), (PoolClock(PoolState.RESIZING, START, 1), 1)],
+)
+def test_without_capacity_a_pool_waits(pool, nodes):
+    """STARTING and RESIZING last until the cloud has nodes; a growing pool keeps those it has."""
+    waiting = run(pool, 500, nodes=(2, 2), has_capacity=False)
+    assert (waiting.state, waiting.nodes) == (pool.state, nodes)
+    pool = run(run(waiting, 501, nodes=(2, 2)), 503, nodes=(2, 2))
+    assert (pool.state, pool.nodes) == ("IDLE", 2)
+
+
+def test_pool_that_something_waits_for_does_not_suspend():
+    """A pool whose nodes came late is still there for what has waited for them."""
+    assert run(idle(), 10_000, wanted=1).state == "IDLE"
 
 
 def test_pool_with_instances_is_active_and_does_not_suspend():
     """An ACTIVE pool idles only once it is empty, and counts idle time from then."""
-    pool = run(PoolClock(PoolState.IDLE, START), 10, instances=1)
+    pool = run(idle(), 10, instances=1)
     assert pool.state == "ACTIVE"
     assert run(pool, 10_000, instances=1).state == "ACTIVE"
     assert run(pool, 10_000).state == "IDLE"
@@ -41,14 +125,14 @@ def test_pool_with_instances_is_active_and_does_not_suspend():
 
 def test_suspending_pool_waits_for_running_instances():
     """SUSPEND lets running job services finish."""
-    pool = PoolClock(PoolState.ACTIVE, START).after("suspend", START)
+    pool = PoolClock(PoolState.ACTIVE, START, 1).after("suspend", START)
     assert run(pool, 1000, instances=1).state == "STOPPING"
     assert run(pool, 1001).state == "SUSPENDED"
 
 
 def test_zero_auto_suspend_never_suspends():
     """AUTO_SUSPEND_SECS = 0 keeps the pool."""
-    assert run(PoolClock(PoolState.IDLE, START), 10**8, auto_suspend=0).state == "IDLE"
+    assert run(idle(), 10**8, auto_suspend=0).state == "IDLE"
 
 
 def test_every_state_can_be_left_and_reached():

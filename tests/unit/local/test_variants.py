@@ -15,7 +15,8 @@ from monad_dagster.local.engine.variants import compare_as_text
         ("a -> '$.b' IN ('x', 'y')", "a ->> '$.b' IN ('x', 'y')"),
         ("a -> '$.b' LIKE 'x%'", "a ->> '$.b' LIKE 'x%'"),
         ("a -> '$.b' = UPPER('x')", "a ->> '$.b' = UPPER('x')"),
-        ("a -> '$.b' = 5", "a -> '$.b' = 5"),
+        ("a -> '$.b' = 5", "CAST((a ->> '$.b') AS DOUBLE) = 5"),
+        ("-1 < (a -> '$.b')", "-1 < CAST((a ->> '$.b') AS DOUBLE)"),
         ("a -> '$.b' = a -> '$.c'", "a -> '$.b' = a -> '$.c'"),
     ],
 )

@@ -1,6 +1,7 @@
 """Signals that arrive while something must not be interrupted."""
 
 import signal
+import threading
 
 import pytest
 from dagster import DagsterExecutionInterruptedError
@@ -36,7 +37,25 @@ def test_an_error_of_the_block_comes_first():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_without_a_signal_nothing_is_raised():
-    """A quiet block ends quietly."""
+def test_without_a_signal_nothing_is_raised_and_the_handlers_are_back():
+    """Inside the block a signal would be held back, after it the old handlers answer again."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
     with compat.deferred_interrupts():
-        pass
+        inside = [signal.getsignal(number) for number in numbers]
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert not set(inside) & set(before)
+
+
+def test_another_thread_changes_no_handler():
+    """Signals are the main thread's: elsewhere the block just runs."""
+    before, inside = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with compat.deferred_interrupts():
+            inside.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [before]

@@ -5,11 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from monad_dagster.pipes.housekeeping import finished_job_services, old_message_directories
+from monad_dagster.pipes.housekeeping import (
+    finished_job_services,
+    is_log_archived,
+    old_message_directories,
+)
 from monad_dagster.pipes.orphans import KnownRuns
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
-from monad_dagster.spcs.stage import StageFile
+from monad_dagster.spcs.job_service_state import JobServiceDescription, JobServiceStatus
+from monad_dagster.spcs.stage import StageClient, StageFile
+from tests.support.scripted_connection import scripted_session
 
 ROOT = StagePath(QualifiedName("D", "S", "STAGE"))
 OLD = "Sun, 1 Nov 2026 00:00:00 GMT"
@@ -74,24 +79,46 @@ def test_other_directories_are_never_named():
     assert removed(files, service(run_id="r1")) == []
 
 
-LOG = [StageFile(ROOT / "runs/j_1/log.txt", 1, last_modified=OLD)]
+CONTEXT = [StageFile(ROOT / "runs/j_1/context.json", 1, last_modified=OLD)]
 
 
 def finished(files, item):
-    """Return the job services that go at once, and those whose log has to be archived first."""
-    found = finished_job_services(files, [item], RUNS, LIMIT)
-    return len(found.archived), len(found.unarchived)
+    """Return how many job services may go once their log is archived."""
+    return len(finished_job_services(files, [item], RUNS, LIMIT))
 
 
-def test_a_finished_job_service_goes_when_its_log_is_archived():
-    """Without a log on the stage it is named as one to archive, not as one to drop."""
-    assert finished(LOG, service(run_id="r1")) == (1, 0)
-    assert finished([], service(run_id="r1")) == (0, 1)
+def test_a_job_service_that_finished_long_ago_may_go():
+    """What is left of it in its run directory does not hold it."""
+    assert finished(CONTEXT, service(run_id="r1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "labels", "expected"),
+    [
+        ("model/j_1.log", {"log_path": "@D.S.STAGE/model/j_1.log"}, True),
+        ("runs/j_1/log.txt", {"log_path": "@D.S.STAGE/model/j_1.log"}, True),
+        ("runs/j_1/log.txt", {}, True),
+        ("runs/j_1/log.txt", {"log_path": "nonsense"}, True),
+        ("model/j_1.log", {}, False),
+        ("model/j_10.log", {"log_path": "@D.S.STAGE/model/j_1.log"}, False),
+        ("", {"log_path": "@D.S.STAGE/model/j_1.log"}, False),
+    ],
+)
+def test_an_archived_log_is_found_where_the_labels_say_or_where_it_used_to_be(
+    there, labels, expected
+):
+    """A log of an earlier release counts, and one of another attempt does not."""
+    files = [{"name": f"stage/{there}", "size": 1}] if there else []
+    session, _ = scripted_session(
+        lambda text: [f for f in files if f["name"].startswith(f"stage/{text.split('STAGE/')[1]}")]
+    )
+    item = service(run_id="r1", **labels)
+    assert is_log_archived(StageClient(session), ROOT, item) is expected
 
 
 def test_a_job_service_with_messages_on_the_stage_stays():
     """Its labels say whose messages these are; they go first."""
-    assert finished([*LOG, *chunks(OLD)], service(run_id="r1")) == (0, 0)
+    assert finished([*CONTEXT, *chunks(OLD)], service(run_id="r1")) == 0
 
 
 @pytest.mark.parametrize(
@@ -108,5 +135,5 @@ def test_a_job_service_with_messages_on_the_stage_stays():
     ids=["active", "ending", "followed", "foreign", "unlabelled", "young", "undated"],
 )
 def test_a_job_service_that_is_young_or_not_ours_is_never_dropped(item):
-    """Neither dropped nor archived."""
-    assert finished(LOG, item) == (0, 0)
+    """Its age and its run decide, whatever is on the stage."""
+    assert finished(CONTEXT, item) == 0

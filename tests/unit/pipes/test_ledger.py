@@ -9,9 +9,10 @@ import pytest
 from monad_dagster.errors import JobServiceExistsError
 from monad_dagster.pipes.ledger import LaunchLedger, run_family
 from monad_dagster.pipes.naming import job_service_name
+from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.job_service import JobServices
-from tests.support.scripted_connection import refused, scripted_session
+from tests.support.scripted_connection import FakeTime, refused, scripted_session
 
 STEP = "toy"
 
@@ -85,12 +86,19 @@ def child_of(instance, parent, **tags):
     )
 
 
-def plan(instance, run, account, *, may_resume=False):
+def plan(instance, run, account, *, may_resume=False, time=None):
     """Ask for the plan of a run."""
     session, _ = scripted_session(account.answer)
     step = SimpleNamespace(step=SimpleNamespace(key=STEP))
-    context = SimpleNamespace(instance=instance, run=run, get_step_execution_context=lambda: step)
-    ledger = LaunchLedger(context, JobServices(session))
+    said = []
+    context = SimpleNamespace(
+        instance=instance,
+        run=run,
+        get_step_execution_context=lambda: step,
+        log=SimpleNamespace(info=said.append),
+    )
+    time = time or FakeTime()
+    ledger = LaunchLedger(context, JobServices(session), Clock(time.now, time.sleep))
     return ledger.plan(
         asset=STEP,
         partition=None,
@@ -153,6 +161,35 @@ def test_resuming_twice_stays_in_the_same_directory(instance):
     account.add(second, "FAILED", output_name=first.lower(), resumed=True)
     found = plan(instance, run, account, may_resume=True)
     assert (found.attempt.number, found.attempt.output_name) == (3, first.lower())
+
+
+@pytest.mark.parametrize("ending", ["CANCELLING", "DELETING"])
+@pytest.mark.parametrize("end", ["CANCELLED", None])
+def test_the_next_attempt_waits_for_the_end_of_one_that_is_being_cancelled(instance, ending, end):
+    """Until then its containers may write into the directory that would be continued."""
+    run, account, time = run_of(instance), Account(), FakeTime()
+    first = names(run.run_id)[0]
+    account.add(first, ending, output_name=first.lower())
+
+    def pass_time(_):
+        if time.time >= 1030:
+            account.held.pop(first)
+            if end:
+                account.add(first, end, output_name=first.lower())
+
+    time.on_sleep = pass_time
+    found = plan(instance, run, account, time=time)
+    assert (found.attempt.number, found.found) == (2, None)
+    assert 1030 <= time.now() < 1035
+
+
+def test_one_that_does_not_end_is_not_followed(instance):
+    """After a bounded wait nothing is launched, and the error says how to go on."""
+    run, account, time = run_of(instance), Account(), FakeTime()
+    account.add(names(run.run_id)[0], "CANCELLING")
+    with pytest.raises(JobServiceExistsError, match="still CANCELLING.*DROP SERVICE"):
+        plan(instance, run, account, time=time)
+    assert 1100 < time.now() < 1200
 
 
 def test_retries_belong_to_the_family_of_their_original(instance):

@@ -1,12 +1,14 @@
 """The archived log: what was followed, and what the account kept where the node had forgotten."""
 
+import io
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from monad_dagster.pipes.log_tail import GAP
-from monad_dagster.pipes.logs import LogFollower
+from monad_dagster.pipes.logs import INCOMPLETE, LogFollower, is_complete_log
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 from monad_dagster.spcs.job_service import JobServices
@@ -14,7 +16,7 @@ from monad_dagster.spcs.stage import StageClient
 from tests.support.scripted_connection import FakeTime, refused, scripted_session
 
 NAME = QualifiedName("D", "S", "J")
-RUN = StagePath(QualifiedName("D", "S", "STAGE")) / "runs" / "j"
+TARGET = StagePath(QualifiedName("D", "S", "STAGE")) / "model" / "j.log"
 GONE = refused(395010, "Unable to get container status for instance id: 0.")
 
 
@@ -34,9 +36,10 @@ def rows(*numbers, instance=0, time=None):
 class Scene:
     """A follower over a scripted account that keeps the uploaded archive."""
 
-    def __init__(self, answers, kept, replicas=1):
+    def __init__(self, answers, kept, replicas=1, earlier=None, prints=False):
         self.time = FakeTime()
         self.printed, self.uploaded, self.asked = [], None, []
+        self._earlier = earlier
         self._answers, self._kept = list(answers), list(kept)
         session, _ = scripted_session(self._answer)
         self.stage = StageClient(session)
@@ -46,7 +49,7 @@ class Scene:
             containers=["main"],
             replicas=replicas,
             started=datetime(2026, 11, 23, tzinfo=UTC),
-            write=self.printed.append,
+            write=self.printed.append if not prints else None,
         )
 
     def _answer(self, text):
@@ -58,13 +61,20 @@ class Scene:
             path = text.split("file://")[1].split("'")[0]
             self.uploaded = Path(path).read_text(encoding="utf-8").splitlines()
             size = len("\n".join(self.uploaded)) + 1
-            return [{"status": "UPLOADED", "target": "log.txt", "target_size": size}]
+            return [{"status": "UPLOADED", "target": "j.log", "target_size": size}]
+        if text.startswith("LIST"):
+            size = len(self._earlier or "")
+            return [{"name": "stage/model/j.log", "size": size}] if self._earlier else []
+        if text.startswith("GET"):
+            folder = Path(text.split("file://")[1].split("'")[0])
+            (folder / "j.log").write_text(self._earlier, encoding="utf-8")
+            return [{"file": "j.log", "status": "DOWNLOADED"}]
         return self._kept.pop(0) if len(self._kept) > 1 else self._kept[0]
 
     def archive(self, wait_seconds=60.0):
         """Archive and return the lines of the archive."""
         clock = Clock(self.time.now, self.time.sleep)
-        self.follower.archive(self.stage, RUN, clock=clock, wait_seconds=wait_seconds)
+        self.follower.archive(self.stage, TARGET, clock=clock, wait_seconds=wait_seconds)
         return self.uploaded
 
 
@@ -119,8 +129,31 @@ def test_persisted_lines_that_never_come_leave_the_mark():
     scene = Scene([stamped(0, 1), stamped(8, 9)], [[]])
     scene.follower.poll()
     scene.follower.poll()
-    assert scene.archive(wait_seconds=20) == ["line 0", "line 1", GAP, "line 8", "line 9"]
+    followed = ["line 0", "line 1", GAP, "line 8", "line 9"]
+    assert scene.archive(wait_seconds=20) == [*followed, INCOMPLETE]
     assert not scene.follower.is_complete
+    assert not is_complete_log("".join(f"{line}\n" for line in scene.uploaded))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "is_complete"),
+    [("line 0\nline 1\nline 2\n", True), (f"line 0\nline 1\n{INCOMPLETE}\n", False)],
+)
+def test_what_an_earlier_process_archived_is_not_replaced_by_less(earlier, is_complete):
+    """A retry that comes after the node went keeps the log that was archived while it was there."""
+    scene = Scene([stamped(0), GONE], [[]], earlier=earlier)
+    scene.follower.poll()
+    scene.follower.poll()
+    assert scene.archive(wait_seconds=5) is None
+    assert scene.follower.is_complete is is_complete
+
+
+def test_an_incomplete_log_replaces_an_earlier_one_that_holds_less():
+    """What was followed is archived, with the mark that it is not all."""
+    scene = Scene([stamped(0, 1), GONE], [[]], earlier="line 0\n")
+    scene.follower.poll()
+    scene.follower.poll()
+    assert scene.archive(wait_seconds=5) == [*lines(0, 1), INCOMPLETE]
 
 
 def test_the_end_that_went_with_the_node_comes_from_the_persisted_log():
@@ -171,3 +204,25 @@ def test_a_refusal_after_lines_with_timestamps_repeats_nothing():
     for _ in range(3):
         scene.follower.poll()
     assert [line.strip() for line in scene.printed] == lines(0, 1, 2)
+
+
+def test_a_full_local_disk_costs_the_log_and_nothing_else():
+    """Lines are printed, the archive is missing, and why is there to be said."""
+    scene = Scene([stamped(0, 1)], [[]])
+    with Path("/dev/full").open("w+", encoding="utf-8") as full:
+        scene.follower._file = full
+        scene.follower.poll()
+        assert scene.archive() is None
+        assert "No space left" in str(scene.follower.not_archived)
+        assert [line.strip() for line in scene.printed] == lines(0, 1)
+        scene.follower.close()
+
+
+def test_a_line_that_cannot_be_printed_is_printed_as_far_as_it_can(monkeypatch):
+    """A console of another encoding does not end the step; the archive has the line as it was."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    monkeypatch.setattr(sys, "stdout", console)
+    scene = Scene([stamped(0).replace("line", "größe")], [[]], prints=True)
+    scene.follower.poll()
+    assert console.buffer.getvalue() == b"gr\\xf6\\xdfe 0\n"
+    assert scene.archive() == ["größe 0"]

@@ -7,7 +7,7 @@ import pytest
 
 from monad_dagster.pipes.orphans import KnownRuns, find_orphans, runs_of
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobServiceDescription, JobServiceStatus
+from monad_dagster.spcs.job_service_state import JobServiceDescription, JobServiceStatus
 
 GRACE = 100.0
 HERE = "this-instance"

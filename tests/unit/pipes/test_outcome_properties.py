@@ -10,7 +10,7 @@ from monad_dagster.pipes.launch import InvocationSettings, LaunchRequest
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.wait import WaitLimits
 from monad_dagster.spcs.identifiers import StagePath
-from monad_dagster.spcs.job_service import TERMINAL, JobServiceStatus
+from monad_dagster.spcs.job_service_state import TERMINAL, JobServiceStatus
 from monad_dagster.spcs.spec import SpecSettings
 from tests.support.scripted_account import (
     MISSING,

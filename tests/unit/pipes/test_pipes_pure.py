@@ -21,7 +21,7 @@ from monad_dagster.pipes.observations import observation_metadata
 from monad_dagster.pipes.pacing import Backoff, RateLimit
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName, check_job_service_name
-from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
+from monad_dagster.spcs.job_service_state import ContainerState, JobServiceStatus
 
 
 @given(

@@ -13,7 +13,7 @@ from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.supervision import Supervisor
 from monad_dagster.spcs.compute_pool import ComputePool
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
-from monad_dagster.spcs.job_service import ContainerState, JobServiceStatus
+from monad_dagster.spcs.job_service_state import ContainerState, JobServiceStatus
 from monad_dagster.spcs.spec import SpecSettings
 from tests.support.scripted_connection import FakeTime
 
@@ -93,6 +93,14 @@ def test_a_gang_that_is_complete_in_time_goes_on():
     look(RUNNING, instances("READY", "READY"))
     scene.time.sleep(1000)
     look(RUNNING, instances("DONE", "READY"))
+    assert scene.step.lines == ["1 of 2 instances of D.S.J have started."]
+    # One that is missing later is waited for from then on, not from the first countdown.
+    look(RUNNING, instances("READY", "PENDING"))
+    scene.time.sleep(59)
+    look(RUNNING, instances("READY", "PENDING"))
+    scene.time.sleep(2)
+    with pytest.raises(GivenUp, match="did not start within 61 s"):
+        look(RUNNING, instances("READY", "PENDING"))
 
 
 def test_another_digest_than_asked_for_is_given_up():

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError
+from monad_dagster.errors import ConnectionFailedError, JobServiceTimeoutError, SnowflakeError
 from monad_dagster.pipes.pacing import Clock
 from monad_dagster.pipes.wait import JobServiceWaiter, WaitLimits, Watch
 from monad_dagster.spcs.identifiers import QualifiedName
-from monad_dagster.spcs.job_service import JobServices, JobServiceStatus
+from monad_dagster.spcs.job_service import JobServices
+from monad_dagster.spcs.job_service_state import JobServiceStatus
 from tests.support.scripted_connection import FakeTime, lost_answer, refused, scripted_session
 
 NAME = QualifiedName("D", "S", "J")
@@ -79,7 +80,26 @@ def test_an_account_that_does_not_answer_is_waited_for():
     """A silence shorter than the limit only warns."""
     waiter, _, _, warned, _ = build(["RUNNING", *[lost_answer()] * 8, "DONE"])
     assert waiter.wait().status is JobServiceStatus.DONE
-    assert warned
+    assert len(warned) == 2  # a look is four requests
+    assert all("still waiting for D.S.J" in text for text in warned)
+
+
+def test_a_refused_look_is_asked_again():
+    """A statement that fails once, for whatever reason, costs neither the wait nor the result."""
+    waiter, _, _, warned, _ = build(["RUNNING", refused(603, "internal error"), "DONE"])
+    assert waiter.wait().status is JobServiceStatus.DONE
+    assert "internal error" in warned[0]
+
+
+def test_an_account_that_keeps_refusing_ends_the_wait():
+    """A role that has lost its privilege is an error in the end, with Snowflake's number."""
+    limits = WaitLimits(max_unreachable_seconds=60)
+    waiter, time, _, _, _ = build(["RUNNING", refused(3001)], limits=limits)
+    start = time.now()
+    with pytest.raises(SnowflakeError) as error:
+        waiter.wait()
+    assert error.value.errno == 3001
+    assert 60 < time.now() - start < 120
 
 
 def test_an_account_that_stays_silent_ends_the_wait():
@@ -126,10 +146,18 @@ def test_a_job_service_nobody_knows_counts_as_deleted():
 
 def test_watches_run_only_while_the_job_service_runs():
     """Messages and logs are not asked for while it is queued."""
-    looks = []
+    seen = {"queued": [], "running": []}
+
+    def watch(key):
+        return lambda: seen[key].append(waiter.progress.raw_status) or 0
+
     waiter, _, _, _, _ = build(
         ["PENDING", "PENDING", "RUNNING", "RUNNING", "DONE"],
-        watches=(Watch(lambda: looks.append(1) or 0),),
+        watches=(
+            Watch(watch("running")),
+            Watch(watch("queued"), while_pending=True, while_running=False),
+        ),
     )
     waiter.wait()
-    assert 1 <= len(looks) <= 4
+    assert set(seen["running"]) == {"RUNNING"}
+    assert set(seen["queued"]) == {"PENDING"}

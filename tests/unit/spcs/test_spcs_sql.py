@@ -3,10 +3,11 @@
 import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monad_dagster.spcs import sql
+from monad_dagster.spcs import sql, sql_lineage
 from monad_dagster.spcs.account_setup import AccountLayout, setup_statements, setup_text
 from monad_dagster.spcs.identifiers import QualifiedName, StagePath
 
@@ -56,6 +57,18 @@ def test_string_literals_end_where_they_should(value):
     assert text[1:-1].replace("''", "'").replace("\\\\", "\\") == value
 
 
+@pytest.mark.parametrize("num_assets", [1, 200])
+def test_a_query_tag_is_never_longer_than_snowflake_takes(num_assets):
+    """A step of many assets is cut short, and its run is still named."""
+    assets = ",".join(f"some/long/asset_{n}" for n in range(num_assets))
+    text = sql.set_query_tag({"run_id": "r-1", "assets": assets}).text
+    tag = json.loads(text.partition(" = ")[2].strip("'"))
+    assert len(json.dumps(tag)) <= 2000
+    assert tag["run_id"] == "r-1"
+    assert assets.startswith(tag["assets"])
+    assert (tag["assets"] == assets) is (num_assets == 1)
+
+
 def test_put_never_compresses_and_always_replaces():
     """The two defaults that lose uploads are switched off."""
     text = sql.put("/tmp/a b.yaml", STAGE / "configs").text
@@ -88,7 +101,7 @@ def test_statement_kinds_hold_no_names():
 def test_lineage_is_one_insert_for_all_edges():
     """Every edge is a row of the same statement; absent values are NULL."""
     table = NAME.sibling("LINEAGE")
-    text = sql.insert_lineage(
+    text = sql_lineage.insert_lineage(
         table, [{"output_asset": "a", "recorded_at": datetime(2026, 1, 2, tzinfo=UTC)}, {}]
     ).text
     assert text.count("(") == 3

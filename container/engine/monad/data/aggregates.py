@@ -219,17 +219,17 @@ class AggregateReader:
     def __init__(self, store: Store, specs: list[TableAggregates]) -> None:
         self.store = store
         self.specs = specs
-        self._prefixes = [_TablePrefix(store.table(spec.table), spec) for spec in specs]
+        self.prefixes = [_TablePrefix(store.table(spec.table), spec) for spec in specs]
         self._fitted = {
             spec.table: prefix.fitted_shares(spec)
-            for spec, prefix in zip(specs, self._prefixes, strict=True)
+            for spec, prefix in zip(specs, self.prefixes, strict=True)
         }
 
     def names(self) -> list[str]:
         """Return the feature names, in the order of the matrix's columns."""
         single = np.zeros(1, dtype=np.int64)
         made: list[str] = []
-        for spec, prefix in zip(self.specs, self._prefixes, strict=True):
+        for spec, prefix in zip(self.specs, self.prefixes, strict=True):
             features = self._features(spec, prefix, single, single)
             made += [f"{spec.table}:{name}" for name in features]
         return made
@@ -237,7 +237,7 @@ class AggregateReader:
     def read(self, entities: np.ndarray, stamps: np.ndarray) -> np.ndarray:
         """Return a float32 matrix, one row for each pair."""
         columns = []
-        for spec, prefix in zip(self.specs, self._prefixes, strict=True):
+        for spec, prefix in zip(self.specs, self.prefixes, strict=True):
             columns += list(self._features(spec, prefix, entities, stamps).values())
         return np.stack(columns, axis=1).astype(np.float32)
 

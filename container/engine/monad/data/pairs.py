@@ -13,19 +13,32 @@ import numpy as np
 import torch
 
 from monad.config.time_range import DAY_SECONDS
+from monad.data.affinity import Takes, matched, neighbours, recent, scaled, top_columns
 from monad.data.aggregates import squash
 from monad.data.batches import Batch, RowReader
-from monad.data.popularity import ItemContext, ItemHistory, item_names, matched, top_columns
+from monad.data.own import DAY_STRIDE, NEVER, VISIT_LIVES, Own, in_visits, row_features
+from monad.data.popularity import ItemContext, ItemHistory, item_names
 
 ITEM_NUMBERS = 3
-_OWN_ITEMS, _POPULAR, _NEAR = 200, 50, 60
+_OWN_ITEMS, _POPULAR, _NEAR, _FORECAST = 200, 50, 40, 40
 _MOST_EVENTS = 1_000  # of one entity
 _CACHED_POINTS = 16
-_HALF_LIVES = (15.0, 60.0)
+_HALF_LIVES = (7.0, 15.0, 30.0, 60.0, 120.0)
 _RECENT_DAYS = (30, 90, 180)
-_NEVER = 3650.0
-_PROFILES = 4
-_DAYS = 1 << 14  # days fit below this stride
+_DENSE_VALUES = 8_000_000  # up to so many, a whole matrix costs less than sorting a sparse one
+_PREPARED_ROWS = 1_024  # at once
+_PROFILES = (
+    "near_0",
+    "near_1",
+    "near_2",
+    "near_3",
+    "lately",
+    "lately_last",
+    "next",
+    "next_recent",
+    "alike",
+)
+_CANDIDATE_PROFILES = ("near_0", "near_1", "next", "alike")
 
 
 @dataclasses.dataclass
@@ -35,21 +48,6 @@ class Pairs:
     rows: np.ndarray
     items: np.ndarray
     features: np.ndarray
-
-
-@dataclasses.dataclass
-class _Own:
-    """What rows took: parallel arrays over their events, and distinct days counted back."""
-
-    size: int
-    rows: np.ndarray
-    items: np.ndarray
-    age: np.ndarray
-    day: np.ndarray
-    numbers: list[np.ndarray]
-    back: np.ndarray  # active days of the row after the event's own
-    days: np.ndarray  # active days of each row
-    profiles: list[Any] = dataclasses.field(default_factory=lambda: [None] * _PROFILES)
 
 
 class PairReader:
@@ -96,14 +94,32 @@ class PairReader:
                 break
             done |= stamps == stamp
             who = np.unique(entities[stamps == stamp])
-            found = self.pairs(who, stamp)
+            parts = [
+                self.pairs(who[at : at + _PREPARED_ROWS], stamp, at)
+                for at in range(0, len(who), _PREPARED_ROWS)
+            ]
+            found = Pairs(
+                np.concatenate([part.rows for part in parts]),
+                np.concatenate([part.items for part in parts]),
+                np.concatenate([part.features for part in parts]),
+            )
             starts = np.searchsorted(found.rows, np.arange(len(who) + 1))
-            found.features = found.features.astype(np.float16)
             self._prepared[stamp] = (who, starts, found)
             chosen = slice(None, None, max(len(found.rows) // 5_000, 1))
             items = self.context(stamp).features[found.items[chosen]]
             sample.append(np.concatenate([found.features[chosen].astype(np.float32), items], 1))
         return np.concatenate(sample), done
+
+    def without_histories(self, entities: np.ndarray, stamps: np.ndarray) -> Batch | None:
+        """Return a batch to be extended by prepared pairs alone; None where they are not made."""
+        if not len(entities) or self._known(entities, int(stamps[0])) is None:
+            return None
+        batch: Batch = {
+            "length": torch.ones(len(entities), dtype=torch.int64),
+            "entities": torch.from_numpy(entities.astype(np.int64)),
+            "stamps": torch.from_numpy(stamps.astype(np.int64)),
+        }
+        return batch
 
     def extend(self, batch: Batch) -> Batch:
         """Add `item_features`, `pair_rows`, `pair_items` and `pair_features`; one stamp only."""
@@ -128,7 +144,7 @@ class PairReader:
         index = np.repeat(starts[at] - first, size) + np.arange(int(size.sum()))
         return Pairs(rows, found.items[index], found.features[index])
 
-    def _own(self, entities: np.ndarray, stamp: int) -> _Own:
+    def _own(self, entities: np.ndarray, stamp: int) -> Own:
         table = self.table
         end = table.position(entities, np.full(len(entities), stamp))
         size = np.minimum(end - table.offsets[entities], _MOST_EVENTS)
@@ -139,12 +155,13 @@ class PairReader:
         rows, flat = rows[keep], flat[keep]
         times = np.asarray(table.times)[flat].astype(np.int64)
         day = (times - table.first_time) // DAY_SECONDS
-        keys = np.unique(rows * _DAYS + day)
-        days = np.bincount(keys // _DAYS, minlength=len(size))
+        keys = np.unique(rows * DAY_STRIDE + day)
+        days = np.bincount(keys // DAY_STRIDE, minlength=len(size))
         last = np.cumsum(days) - 1
-        back = last[rows] - np.searchsorted(keys, rows * _DAYS + day)
-        return _Own(
+        back = last[rows] - np.searchsorted(keys, rows * DAY_STRIDE + day)
+        return Own(
             len(size),
+            entities,
             rows,
             self.codes[flat].astype(np.int64),
             (stamp - times) / DAY_SECONDS,
@@ -154,17 +171,17 @@ class PairReader:
             days,
         )
 
-    def pairs(self, entities: np.ndarray, stamp: int) -> Pairs:
-        """Return the candidate pairs of entities at a split point."""
+    def pairs(self, entities: np.ndarray, stamp: int, first_row: int = 0) -> Pairs:
+        """Return the candidate pairs of entities at a split point; rows count from *first_row*."""
         context = self.context(stamp)
         own = self._own(entities, stamp)
         keys = np.unique(np.concatenate(self._candidates(own, context)))
         rows, items = keys // self.num_items, keys % self.num_items
         features = self._features(own, context, rows, items)
-        stacked = np.stack([np.asarray(v, np.float32) for v in features.values()], 1)
-        return Pairs(rows, items, stacked)
+        stacked = np.stack([np.asarray(v, np.float16) for v in features.values()], 1)
+        return Pairs(rows + first_row, items, stacked)
 
-    def _profiles(self, own: _Own, context: ItemContext) -> list[Any]:
+    def _profiles(self, own: Own, context: ItemContext) -> dict[str, Any]:
         """Return how well every item goes with what rows took, as sparse matrices."""
         from scipy import sparse
 
@@ -174,17 +191,35 @@ class PairReader:
             shape = (own.size, self.num_items)
             return sparse.csr_matrix((data, (own.rows, own.items)), shape=shape)
 
-        recent = weighted(np.exp2(-own.age / _HALF_LIVES[-1]))
+        lately = weighted(np.exp2(-own.age / 60.0))
+        newest = weighted(np.exp2(-own.age / 15.0))
         last = weighted((own.back == 0).astype(np.float64))
         whole = weighted(np.ones(len(own.rows)))
-        return [
-            (recent @ context.by_entity).tocsr(),
-            (last @ context.by_day).tocsr(),
-            (recent @ context.by_day).tocsr(),
-            (whole @ context.by_entity).tocsr(),
-        ]
+        found = context.affinity
+        made = {
+            "near_0": lately @ found.by_entity,
+            "near_1": last @ found.by_day,
+            "near_2": lately @ found.by_day,
+            "near_3": whole @ found.by_entity,
+            "lately": lately @ found.lately,
+            "lately_last": last @ found.lately,
+            "next": last @ found.following,
+            "next_recent": newest @ found.following,
+            "alike": neighbours(found, own.entities),
+        }
+        whole_rows = own.size * self.num_items <= _DENSE_VALUES
+        return {n: m.toarray() if whole_rows else m.tocsr() for n, m in made.items()}
 
-    def _candidates(self, own: _Own, context: ItemContext) -> list[np.ndarray]:
+    def _forecast(self, own: Own, context: ItemContext) -> np.ndarray | None:
+        """Return the linear forecast of the rows' next items (rows, items of the forecast)."""
+        found = context.affinity.forecast
+        if found is None:
+            return None
+        takes = Takes(own.rows, own.items, own.age, own.day, own.size, self.num_items)
+        inputs = scaled(recent(takes)[:, found.items])
+        return np.asarray(inputs @ found.weights)
+
+    def _candidates(self, own: Own, context: ItemContext) -> list[np.ndarray]:
         keys, inverse, counts = np.unique(
             own.rows * self.num_items + own.items, return_inverse=True, return_counts=True
         )
@@ -197,11 +232,17 @@ class PairReader:
         everyone = np.arange(own.size, dtype=np.int64)[:, None] * self.num_items
         found.append((everyone + context.popular(_POPULAR)[None, :]).reshape(-1))
         own.profiles = self._profiles(own, context)
-        found += [top_columns(m, _NEAR) for m in own.profiles[:2]]
+        found += [top_columns(own.profiles[name], _NEAR) for name in _CANDIDATE_PROFILES]
+        own.forecast = self._forecast(own, context)
+        if own.forecast is not None and context.affinity.forecast is not None:
+            items = context.affinity.forecast.items
+            most = min(_FORECAST, len(items))
+            best = np.argpartition(-own.forecast, most - 1, axis=1)[:, :most]
+            found.append((everyone + items[best]).reshape(-1))
         return found
 
     def _features(
-        self, own: _Own, context: ItemContext, rows: np.ndarray, items: np.ndarray
+        self, own: Own, context: ItemContext, rows: np.ndarray, items: np.ndarray
     ) -> dict[str, np.ndarray]:
         keys, size = rows * self.num_items + items, len(rows)
         at = matched(keys, own.rows * self.num_items + own.items)  # each event's pair, or size
@@ -210,15 +251,15 @@ class PairReader:
             return np.bincount(at, weight, size + 1)[:size]
 
         def days_where(mask: np.ndarray) -> np.ndarray:
-            found = np.unique(at[mask] * _DAYS + own.day[mask]) // _DAYS
+            found = np.unique(at[mask] * DAY_STRIDE + own.day[mask]) // DAY_STRIDE
             return np.bincount(found, minlength=size + 1)[:size]
 
         lines = summed(np.ones(len(at)))
         days = days_where(np.ones(len(at), dtype=bool))
-        last, first = np.full(size + 1, _NEVER), np.zeros(size + 1)
+        last, first = np.full(size + 1, NEVER), np.zeros(size + 1)
         np.minimum.at(last, at, own.age)
         np.maximum.at(first, at, own.age)
-        last, first = last[:size], np.where(days > 0, first[:size], _NEVER)
+        last, first = last[:size], np.where(days > 0, first[:size], NEVER)
         usual = context.gaps[items]
         gap = np.where(days > 1, (first - last) / np.maximum(days - 1, 1), usual)
         since = np.full(size + 1, 99)
@@ -245,38 +286,13 @@ class PairReader:
         made["of_last_visits"] = recent / np.clip(own.days[rows], 1, 5)
         for i, values in enumerate(own.numbers):
             made[f"number_{i}"] = summed(values.astype(np.float64)) / np.maximum(lines, 1)
-        for i, profile in enumerate(own.profiles):
-            made[f"near_{i}"] = _looked_up(profile, keys, self.num_items)
-        made |= {name: values[rows] for name, values in self._row_features(own).items()}
+        made |= in_visits(own, at, size)
+        for name in _PROFILES:
+            made[name] = _looked_up(own.profiles[name], rows, items)
+        made["forecast"] = _forecast_of(own.forecast, context, rows, items)
+        made |= {name: values[rows] for name, values in row_features(own, self.num_items).items()}
         for i, means in enumerate(context.numbers):
             made[f"to_usual_{i}"] = means[items] - made[f"row_number_{i}"]
-        return made
-
-    def _row_features(self, own: _Own) -> dict[str, np.ndarray]:
-        """Return what kind of entity each row is."""
-        lines = np.bincount(own.rows, minlength=own.size)
-        triples = np.unique((own.rows * self.num_items + own.items) * _DAYS + own.day) // _DAYS
-        new = np.concatenate([[True], triples[1:] != triples[:-1]])[: len(triples)]
-        owner = triples // self.num_items
-        takes = np.bincount(owner, minlength=own.size)
-        kinds = np.bincount(owner, new, own.size)
-        newest, oldest = np.full(own.size, _NEVER), np.zeros(own.size)
-        np.minimum.at(newest, own.rows, own.age)
-        np.maximum.at(oldest, own.rows, own.age)
-        made = {
-            "row_lines": np.log1p(lines),
-            "row_days": np.log1p(own.days),
-            "row_items": np.log1p(kinds),
-            "row_repeats": np.log((lines + 1) / (kinds + 1)),
-            "row_lines_a_day": np.log((lines + 1) / (own.days + 1)),
-            "row_recency": np.log1p(newest),
-            "row_tenure": np.log1p(oldest),
-            "row_gap": np.log1p((oldest - newest).clip(0) / np.maximum(own.days - 1, 1)),
-            "row_new_share": kinds / np.maximum(takes, 1),
-        }
-        for i, values in enumerate(own.numbers):
-            sums = np.bincount(own.rows, values.astype(np.float64), own.size)
-            made[f"row_number_{i}"] = sums / np.maximum(lines, 1)
         return made
 
 
@@ -287,19 +303,36 @@ def feature_names(numbers: int) -> tuple[list[str], list[str]]:
     pairs += ["line_share", *(f"days_{d}" for d in _RECENT_DAYS)]
     pairs += [*(f"decayed_{life:g}" for life in _HALF_LIVES), "visit_0", "visit_1", "visit_2"]
     pairs += ["of_last_visits", *(f"number_{i}" for i in range(used))]
-    pairs += [*(f"near_{i}" for i in range(_PROFILES)), "row_lines", "row_days", "row_items"]
+    pairs += [*(f"visits_{life:g}" for life in VISIT_LIVES), "since_first", "first_visit"]
+    pairs += [*(f"last_number_{i}" for i in range(used)), *_PROFILES, "forecast"]
+    pairs += ["row_lines", "row_days", "row_items"]
     pairs += ["row_repeats", "row_lines_a_day", "row_recency", "row_tenure", "row_gap"]
     pairs += ["row_new_share", *(f"row_number_{i}" for i in range(used))]
     pairs += [f"to_usual_{i}" for i in range(used)]
     return pairs, item_names(used)
 
 
-def _looked_up(matrix: Any, keys: np.ndarray, width: int) -> np.ndarray:
-    """Return log-scaled entries of a sparse matrix at sorted pair keys."""
-    if matrix is None or not matrix.nnz or not len(keys):
-        return np.zeros(len(keys), dtype=np.float32)
+def _forecast_of(
+    forecast: np.ndarray | None, context: ItemContext, rows: np.ndarray, items: np.ndarray
+) -> np.ndarray:
+    """Return the log-scaled forecast of pairs; 0 for items that it does not hold."""
+    known = context.affinity.forecast
+    if forecast is None or known is None:
+        return np.zeros(len(rows), dtype=np.float32)
+    at = np.minimum(np.searchsorted(known.items, items), len(known.items) - 1)
+    found = np.where(known.items[at] == items, forecast[rows, at], 0.0)
+    return np.log1p(100.0 * np.maximum(found, 0.0))
+
+
+def _looked_up(matrix: Any, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return log-scaled entries of a matrix, sparse or not, at sorted pairs."""
+    if isinstance(matrix, np.ndarray):
+        return np.log1p(1000.0 * matrix[rows, items])
+    if not matrix.nnz or not len(rows):
+        return np.zeros(len(rows), dtype=np.float32)
     matrix.sort_indices()
-    rows = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    stored = rows * width + matrix.indices
+    width = matrix.shape[1]
+    owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+    stored, keys = owner * width + matrix.indices, rows * width + items
     at = np.minimum(np.searchsorted(stored, keys), len(stored) - 1)
     return np.log1p(1000.0 * np.where(stored[at] == keys, matrix.data[at], 0.0))

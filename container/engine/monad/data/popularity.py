@@ -1,19 +1,20 @@
 """How items sell and which go together at a split point, from all entities' events."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from monad.config.time_range import DAY_SECONDS
+from monad.data.affinity import Affinity, Takes, affinity, matched
 from monad.data.store import Table
 
 _DAYS = (3, 7, 14, 30, 90, 365)
 _TRENDS = ((3, 14), (7, 30), (30, 90))
-_COMPANIONS = 100
-_MOST_EVENTS = 400_000  # of the latest, from which companions are counted
+_MOST_EVENTS = 400_000  # of the latest, from which affinities are fitted
+_TAKEN_DAYS = (14, 30, 60)
+_HALF_LIVES = (7.0, 21.0, 60.0)
+_DOUBT = 20.0  # owners that an item's own share of repeats weighs against the mean
 _NEVER = 3650.0
-_DENSE_WIDTH, _DENSE_VALUES = 20_000, 4_000_000
 _DAY_STRIDE = 1 << 14
 
 
@@ -23,16 +24,14 @@ class ItemContext:
 
     Attributes:
         features: (N, Q) features of items, named by `names`.
-        by_entity: Cosine of items over the entities that took both; the best companions only.
-        by_day: The same over an entity's active days.
+        affinity: What goes with what.
         gaps: Usual days between two takes by one entity.
         numbers: Mean of each number column of an item's events.
     """
 
     features: np.ndarray
     names: list[str]
-    by_entity: Any
-    by_day: Any
+    affinity: Affinity
     gaps: np.ndarray
     numbers: list[np.ndarray]
     lately: np.ndarray
@@ -59,6 +58,7 @@ class ItemHistory:
         self.days = (self.times - table.first_time) // DAY_SECONDS
         self.numbers = [values[order] for values in numbers]
         self.num_items = num_items
+        self.num_owners = len(table.offsets) - 1
 
     def _entities(self, low: int, end: int) -> tuple[np.ndarray, int]:
         """Return how many entities took each item, and how many were active."""
@@ -89,18 +89,49 @@ class ItemHistory:
         numbers = [np.bincount(items, values[:end], size) / taken for values in self.numbers]
         for i, values in enumerate(numbers):
             made[f"number_{i}"] = values
+        self._lately(made, stamp, end)
         low = max(0, end - _MOST_EVENTS)
-        owners, days = self.owners[low:end], self.days[low:end]
+        takes = Takes(
+            self.owners[low:end],
+            self.items[low:end],
+            (stamp - self.times[low:end]) / DAY_SECONDS,
+            self.days[low:end],
+            self.num_owners,
+            size,
+        )
         return ItemContext(
             np.stack(list(made.values()), 1).astype(np.float32),
             list(made),
-            self._companions(owners, low, end),
-            self._companions(owners * _DAY_STRIDE + days, low, end),
+            affinity(takes),
             gaps,
             numbers,
             rates[30],
             rates[7],
         )
+
+    def _lately(self, made: dict[str, np.ndarray], stamp: int, end: int) -> None:
+        """Add how many owners took items again in the last days, and how many took them first."""
+        size = self.num_items
+        for days in _TAKEN_DAYS:
+            low = int(np.searchsorted(self.times, stamp - days * DAY_SECONDS, side="right"))
+            before = np.unique(self.owners[:low] * size + self.items[:low])
+            now = np.unique(self.owners[low:end] * size + self.items[low:end])
+            active = np.zeros(self.num_owners, dtype=bool)
+            active[self.owners[low:end]] = True
+            owned = np.bincount((before % size)[active[before // size]], minlength=size)
+            known = matched(before, now) < len(before)
+            again = np.bincount((now % size)[known], minlength=size)
+            first = np.bincount((now % size)[~known], minlength=size)
+            usual = (again.sum() + 1) / (owned.sum() + 20)
+            made[f"again_{days}"] = np.log((again + _DOUBT * usual) / (owned + _DOUBT) / usual)
+            strangers = np.maximum(active.sum() - owned, 1)
+            made[f"adopted_{days}"] = np.log1p(1000.0 * first / strangers)
+        age = (stamp - self.times[:end]) / DAY_SECONDS
+        for life in _HALF_LIVES:
+            made[f"sales_{life:g}"] = np.log1p(
+                np.bincount(self.items[:end], np.exp2(-age / life), size)
+            )
+        made["sales_trend"] = made["sales_7"] - made["sales_60"]
 
     def _repeats(self, made: dict[str, np.ndarray], end: int) -> np.ndarray:
         """Add how items are taken again; returns the usual gap in days."""
@@ -123,70 +154,12 @@ class ItemHistory:
         made["gap"] = np.log1p(gaps)
         return gaps
 
-    def _companions(self, baskets: np.ndarray, low: int, end: int) -> Any:
-        """Return the cosine of items over baskets, the best companions of each item only."""
-        from scipy import sparse
-
-        size = self.num_items
-        rows = np.unique(baskets, return_inverse=True)[1].reshape(-1)
-        shape = (int(rows.max(initial=-1)) + 1, size)
-        ones = np.ones(len(rows), dtype=np.float32)
-        taken = sparse.csr_matrix((ones, (rows, self.items[low:end])), shape=shape)
-        taken.data[:] = 1.0
-        norm = np.sqrt(np.maximum(np.asarray(taken.sum(0)).ravel(), 1.0)) + 2.0
-        weight = 1.0 / np.log2(2.0 + np.asarray(taken.sum(1)).ravel())
-        scaled = sparse.diags(weight.astype(np.float32)) @ taken
-        common = (taken.T @ scaled).tocsr()
-        owner = np.repeat(np.arange(size), np.diff(common.indptr))
-        common.data = common.data / (norm[owner] * norm[common.indices]).astype(np.float32)
-        common.data[owner == common.indices] = 0.0
-        return best_columns(common, _COMPANIONS)
-
 
 def item_names(numbers: int) -> list[str]:
     """Return the names of item features for a table with so many number columns."""
     made = [f"sold_{days}" for days in _DAYS] + [f"trend_{a}_{b}" for a, b in _TRENDS]
     made += ["age", "last", "taken_again", "takes", "gap"]
-    return made + [f"number_{i}" for i in range(numbers)]
-
-
-def best_columns(matrix: Any, most: int) -> Any:
-    """Return a sparse matrix with about the *most* largest positive values of each row."""
-    from scipy import sparse
-
-    width = matrix.shape[1]
-    if width <= most:
-        return matrix
-    counts = np.diff(matrix.indptr)
-    edges = np.zeros(matrix.shape[0], dtype=matrix.dtype)
-    long = np.flatnonzero(counts > most)
-    if width <= _DENSE_WIDTH:  # a whole row at a time costs less than sorting what is in it
-        step = max(_DENSE_VALUES // width, 1)
-        for at in range(0, len(long), step):
-            part = long[at : at + step]
-            dense = matrix[part].toarray()
-            edges[part] = np.partition(dense, width - most, axis=1)[:, width - most]
-    else:
-        for row in long.tolist():
-            values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
-            edges[row] = np.partition(values, len(values) - most)[len(values) - most]
-    kept = matrix.data >= np.repeat(edges, counts)
-    kept &= matrix.data > 0
-    total = np.concatenate([[0], np.cumsum(kept)])
-    entries = (matrix.data[kept], matrix.indices[kept], total[matrix.indptr])
-    return sparse.csr_matrix(entries, shape=matrix.shape)
-
-
-def top_columns(matrix: Any, most: int) -> np.ndarray:
-    """Return the keys row * width + column of the largest values of each row."""
-    best = best_columns(matrix, most)
-    rows = np.repeat(np.arange(best.shape[0], dtype=np.int64), np.diff(best.indptr))
-    return rows * best.shape[1] + best.indices
-
-
-def matched(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the place of each wanted value among sorted keys, or their number where absent."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=np.int64)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, at, len(keys))
+    made += [f"number_{i}" for i in range(numbers)]
+    for days in _TAKEN_DAYS:
+        made += [f"again_{days}", f"adopted_{days}"]
+    return [*made, *(f"sales_{life:g}" for life in _HALF_LIVES), "sales_trend"]

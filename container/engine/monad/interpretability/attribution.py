@@ -15,7 +15,7 @@ import torch
 from monad.data.batches import Batch
 from monad.errors import ConfigError, nearest, problem
 from monad.model.gates import Gates, References
-from monad.model.heads import Head
+from monad.model.head import Head
 from monad.model.network import Network
 
 METHODS = ("integrated_gradients", "gradient_shap")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from monad.data.batches import BAG_DECAY_DAYS, Batch, sketched_fields
 from monad.data.fields import Field
+from monad.data.outlook import outlook_size
 from monad.data.representation import Representation
 from monad.model.dense import DenseFields
 from monad.model.following import Following
@@ -161,7 +162,11 @@ class Network(nn.Module):
         bag = max(len(self.sketched), 1) * len(BAG_DECAY_DAYS) * width
         self.bag = mlp(bag, width, width, size.dropout)
         self.panel = Panel(
-            representation.mean, representation.deviation, size.summary, _PANEL_DROPOUT
+            representation.mean,
+            representation.deviation,
+            size.summary,
+            _PANEL_DROPOUT,
+            outcomes=outlook_size(representation.aggregates),
         )
         self._build_attributes(representation, width)
         parts = 2 * width + size.summary + (width if self.has_attributes else 0)

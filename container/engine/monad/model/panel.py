@@ -4,6 +4,7 @@ Members differ in how they scale inputs and hidden units, so that they learn dif
 the cost of one; heads read every member and average what they say.
 """
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -12,6 +13,20 @@ MEMBERS = 8
 _LAYERS = 2
 _INPUT_SPREAD, _HIDDEN_SPREAD = 0.5, 0.1
 _BOUND = 4.0
+
+
+class MemberOutputs(nn.Module):
+    """One output layer for each member: (B, K, W) to (B, K, O)."""
+
+    def __init__(self, width: int, outputs: int, members: int = MEMBERS) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.weight = nn.Parameter(torch.randn(members, width, outputs) * 0.3 / width**0.5)
+        self.bias = nn.Parameter(torch.zeros(members, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the members' outputs."""
+        return torch.einsum("bkw,kwo->bko", x, self.weight.to(x.dtype)) + self.bias
 
 
 class Panel(nn.Module):
@@ -27,6 +42,7 @@ class Panel(nn.Module):
         width: int,
         dropout: float,
         members: int = MEMBERS,
+        outcomes: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).float())
@@ -41,6 +57,7 @@ class Panel(nn.Module):
             nn.Parameter(1.0 + _HIDDEN_SPREAD * torch.randn(members, width)) for _ in self.layers
         )
         self.dropout = dropout
+        self.outlook = MemberOutputs(width, outcomes, members)  # what pretraining taught it
 
     def forward(self, aggregates: torch.Tensor) -> torch.Tensor:
         """Return the members' states; whole inputs are dropped at random in training."""
@@ -53,15 +70,14 @@ class Panel(nn.Module):
             x = functional.dropout(x, self.dropout, self.training)
         return x
 
-
-class MemberOutputs(nn.Module):
-    """One output layer for each member: (B, K, W) to (B, K, O)."""
-
-    def __init__(self, width: int, outputs: int, members: int = MEMBERS) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(members, width, outputs) * 0.3 / width**0.5)
-        self.bias = nn.Parameter(torch.zeros(members, outputs))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the members' outputs."""
-        return torch.einsum("bkw,kwo->bko", x, self.weight.to(x.dtype)) + self.bias
+    @torch.inference_mode()
+    def foresee(self, aggregates: np.ndarray, rows: int = 4096) -> np.ndarray:
+        """Return the members' mean outlook (rows, outcomes) of aggregates (rows, A), on the CPU."""
+        training = self.training
+        self.eval()
+        made = [
+            self.outlook(self(torch.from_numpy(aggregates[at : at + rows]))).mean(1).numpy()
+            for at in range(0, max(len(aggregates), 1), rows)
+        ]
+        self.train(training)
+        return np.concatenate(made)

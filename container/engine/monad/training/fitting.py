@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
-from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import ItemHead
+from monad.model.head import Head, Known
+from monad.model.heads import ScoreHead
 from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
+from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
@@ -33,13 +35,13 @@ if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
+_TUNING_RATE = 5e-4  # for heads that start from what pretraining foresees
 _ITEM_RATE = 2e-3
-_ITEM_ROWS = 64  # each brings some hundred and fifty pairs
 # Below, item embeddings that learn from a scenario's labels remember its entities.
 _FEW_ENTITIES = 50_000
-_HALF_LIFE = 120 * DAY_SECONDS  # amounts drift: rows count less the older they are
 _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
+_MOST_START_ROWS = 50_000  # that a head is started from
 _LABEL_SHARE = 0.2
 # Under a budget on a CPU most rows are read with their last few events only: sketch and aggregates
 # then see several times as many rows, which matters more to these tasks than long sequences do.
@@ -47,10 +49,6 @@ _SHORT_SHARE = 0.75
 # Rows of one entity at neighbouring split points are much alike: after a few passes a network
 # learns their noise (docs/experiments.md). With few rows more passes are needed to arrive at all.
 _PASSES, _FEWEST_STEPS = 3, 300
-_ITEM_POINTS, _ITEM_STEP_WEEKS = 14, 2
-_PAIR_SHARE = 0.4  # of a budget that pair features may take
-_SECONDS_A_POINT = 8.0  # of budget for one split point's pair features
-_LOWER = 0.05  # share by which the last ranking metric may lie below the best
 _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
@@ -72,12 +70,10 @@ def fit_scenario(
         return _finished(trained, store.num_entities, begun, {})
     module.next_item = False
     rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+    if module.pretrained and module.task.kind in ("binary", "multilabel"):
+        rate = _TUNING_RATE
     chosen = settings(module.checkpoint.config, params, rate, run_logger)
-    if module.task.kind == "recommendation" and params.time_budget_seconds is not None:
-        chosen.rows = params.batch_size or min(chosen.rows, _ITEM_ROWS)
     train, validation = _rows(module, params)
-    if module.task.kind == "regression" and params.time_budget_seconds is not None:
-        train = _recent(train, np.random.default_rng(params.seed))
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -90,31 +86,24 @@ def fit_scenario(
         label_seconds,
     )
     if module.task.kind == "recommendation":
-        origin = next((t.origin for t in train.targets if t.origin), None)
-        module.item_position = module.checkpoint.representation.item_field(origin)
+        monitor = _monitor(module, params)
+        found, extra = fit_ranking(
+            module, params, chosen, (train, validation), monitor, scratch, begun, attempt
+        )
+        return _finished(found, store.num_entities, begun, extra)
     head = module.make_head()
-    if isinstance(train.targets, np.ndarray):
-        head.start_from(train.targets)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     budget = params.time_budget_seconds
-    if budget is not None and not chosen.gpu and module.task.kind != "recommendation":
+    if budget is not None and not chosen.gpu:
         batches.short_share = _SHORT_SHARE
-    if batches.pairs is not None:
-        upto = None if budget is None else begun + _PAIR_SHARE * budget
-        entities = np.concatenate([train.entities, validation.entities])
-        stamps = np.concatenate([train.stamps, validation.stamps])
-        sample, done = batches.pairs.prepare(entities, stamps, upto)
-        head.start_from(sample)
-        train, done = train.take(np.flatnonzero(done[: len(train)])), done[len(train) :]
-        validation = validation.take(np.flatnonzero(done))
-        run_logger.info(
-            "Pair features of %d rows (%d split points) made %.1f seconds after the start",
-            len(train),
-            len(np.unique(train.stamps)),
-            time.monotonic() - begun,
-        )
     batches.prepare(train)
+    if isinstance(train.targets, np.ndarray):
+        some = np.arange(min(len(train), _MOST_START_ROWS))  # rows come in random order
+        aggregates = batches.aggregates(train, some)
+        names = module.checkpoint.representation.aggregate_names
+        known = Known(aggregates, names, module.network.panel.foresee(aggregates))
+        head.start_from(train.targets[some], known)
     adapts = budget is not None and "epochs" not in params.given
     per_epoch = max(len(train) // chosen.rows, 1)
     plan = Plan(
@@ -125,22 +114,20 @@ def fit_scenario(
         label="Training",
         deadline=None if budget is None else begun + budget,
         timed_epochs=adapts,
-        most_steps=max(_PASSES * per_epoch, _FEWEST_STEPS) if adapts else None,
+        most_steps=_most_steps(head, module.pretrained, per_epoch) if adapts else None,
         seed=params.seed,
     )
     lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
     lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
-    module.network.frozen = adapts and store.num_entities < _FEW_ENTITIES
+    few = store.num_entities < _FEW_ENTITIES
+    module.network.frozen = adapts and few and module.pretrained
     if module.network.frozen:
         run_logger.info("Few main entities: events and trunk stay as they were pretrained")
-        if isinstance(head, ItemHead):
-            head.without_memory()
     monitor = _monitor(module, params)
     if adapts and params.metric_to_monitor is None:
-        ranks = module.task.kind == "recommendation"
-        monitor = ("val_MAP@12_0", "max") if ranks else ("val_loss", "min")
+        monitor = ("val_loss", "min")
     best = run_trainer(
         lightning_module,
         loader(
@@ -163,6 +150,17 @@ def fit_scenario(
     return _finished(lightning_module, store.num_entities, begun, rows)
 
 
+def _most_steps(head: Head, pretrained: bool, per_epoch: int) -> int:
+    """Return after how many steps more training would only fit the noise of its rows.
+
+    A head that starts from what pretraining foresees needs no fewest steps: with few labels it
+    begins better than they can make it.
+    """
+    if pretrained and isinstance(head, ScoreHead) and head.started:
+        return max(_PASSES * per_epoch, 1)
+    return max(_PASSES * per_epoch, _FEWEST_STEPS)
+
+
 def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     """Tell whether the last weights are about as good as the best on the validation rows.
 
@@ -175,16 +173,8 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     if best is None or last is None:
         return False
     if monitor[1] == "max":
-        return float(last) >= (1.0 - _LOWER) * float(best)
+        return float(last) >= float(best) - _WORSE * abs(float(best))
     return float(last) <= float(best) + _WORSE * abs(float(best))
-
-
-def _recent(rows: Rows, random: np.random.Generator) -> Rows:
-    """Leave out older rows at random, half of them for each half life."""
-    if not len(rows):
-        return rows
-    age = float(rows.stamps.max()) - rows.stamps
-    return rows.take(np.flatnonzero(random.random(len(rows)) < np.exp2(-age / _HALF_LIFE)))
 
 
 def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
@@ -255,7 +245,7 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
     points = split_points(store.first_time, last)
     budget = params.time_budget_seconds
     if module.task.kind == "recommendation":
-        points = _fewer(points, budget)
+        points = fewer_points(points, budget)
     seconds = None if budget is None else _LABEL_SHARE * budget
     per_entity = config.data_params.maximum_splitpoints_per_entity
     timed = validation_range(config, store)
@@ -270,14 +260,6 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
     return train, validation if validation is not None else train.take(np.arange(0))
 
 
-def _fewer(points: np.ndarray, budget: float | None) -> np.ndarray:
-    """Return the split points of a recommendation: each costs seconds, so few and late ones."""
-    every, most = (_ITEM_STEP_WEEKS, _ITEM_POINTS)
-    if budget is not None:
-        most = int(np.clip(budget / _SECONDS_A_POINT, 2, _ITEM_POINTS))
-    return points[: every * most : every]
-
-
 def _validation_rows(
     labeler: Labeler,
     entities: np.ndarray,
@@ -287,7 +269,7 @@ def _validation_rows(
 ) -> Rows | None:
     """Label held-out entities at the latest split points; None when nobody has a target."""
     parts: list[Rows] = []
-    spaced = points[::4][:4] if len(points) > _ITEM_POINTS else points[:2]
+    spaced = points[::4][:4] if len(points) > MOST_POINTS else points[:2]
     for point in spaced:
         try:
             most = _MOST_VALIDATION_ROWS // len(spaced)

@@ -24,6 +24,7 @@ from monad.io.writer import copy_once, prepare_output, publish, scratch_director
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
 from monad.model.network import Network
 from monad.training.loop import run_trainer, steps_of, take_best
+from monad.training.outlook import learn_outlook
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
@@ -303,6 +304,7 @@ def _train_network(
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
     end = representation.training_end
     train, validation, last_events = _histories(config, reader, end, params)
+    learn_outlook(network.panel, reader, train.entities, end, params, chosen.gpu, begun)
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
     splits = SplitBatches(reader, train.entities, end, 256, 4_096)

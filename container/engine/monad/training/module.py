@@ -24,7 +24,9 @@ from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, header
 from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
-from monad.model.heads import Head, ItemField, build_head
+from monad.model.build import build_head
+from monad.model.head import Head
+from monad.model.items import ItemField
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
@@ -62,6 +64,7 @@ class MonadModuleImpl:
         self.next_item = bool(checkpoint.extra.get("next_item", False))
         self.network = Network(checkpoint.representation, checkpoint.size)
         self.network.load_state_dict(checkpoint.network)
+        self.pretrained = True
         self.head: Head | None = None
         if checkpoint.task is not None and checkpoint.head:
             self.head = self.make_head()
@@ -116,6 +119,15 @@ class MonadModuleImpl:
             size.max_events,
             sketch_fields=size.sketch_fields,
         )
+
+    def start_over(self, seed: int = 0) -> None:
+        """Forget what pretraining learned: random weights, all of which the next `fit` may train.
+
+        It shows what pretraining brings; a scenario is not better for it.
+        """
+        torch.manual_seed(seed)
+        self.network = Network(self.checkpoint.representation, self.checkpoint.size)
+        self.pretrained = False
 
     def fit(self, training_params: TrainingParams | None = None, **overrides: Any) -> None:
         """Train on the training range and write the checkpoint to `checkpoint_dir`.

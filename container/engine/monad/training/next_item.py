@@ -19,7 +19,9 @@ from monad.data.representation import Representation
 from monad.data.transitions import followers
 from monad.logs import run_logger
 from monad.model.followers import WEIGHTS
-from monad.model.heads import Head, NextItemHead, to_device
+from monad.model.head import Head
+from monad.model.heads import to_device
+from monad.model.items import NextItemHead
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt

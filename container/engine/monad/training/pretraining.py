@@ -20,7 +20,7 @@ from monad.data.device import DeviceColumns
 from monad.data.representation import Representation
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.following import Softmax
-from monad.model.heads import MemberHead
+from monad.model.head import MemberHead
 from monad.model.network import Network
 from monad.training.loop import BudgetModule
 from monad.training.sequences import SequenceBatches

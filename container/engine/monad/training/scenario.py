@@ -16,7 +16,8 @@ from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.predictions import item_names
 from monad.logs import log_metrics, run_logger
-from monad.model.heads import Head, to_device
+from monad.model.head import Head
+from monad.model.heads import to_device
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.loop import BudgetModule
@@ -57,6 +58,13 @@ class ScenarioBatches:
         parts = [np.arange(at, min(at + 8192, len(rows))) for at in range(0, len(rows), 8192)]
         found = [self.reader.aggregates.read(rows.entities[p], rows.stamps[p]) for p in parts]
         self._prepared[id(rows)] = np.concatenate(found)
+
+    def aggregates(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
+        """Return the aggregates of some of the rows, computed unless `prepare` has."""
+        known = self._prepared.get(id(rows))
+        if known is not None:
+            return known[chosen]
+        return self.reader.aggregates.read(rows.entities[chosen], rows.stamps[chosen])
 
     def epoch(
         self, rows: Rows, seed: tuple[int, int] | None, size: int, skip: int = 0
@@ -104,7 +112,11 @@ class ScenarioBatches:
     ) -> Batch:
         """Return one batch; *aggregates* are computed unless given."""
         most = most_events or self.most_events
-        batch = self.reader.read(rows.entities, rows.stamps, most, aggregates)
+        batch = None
+        if self.pairs is not None and self.pair_features:
+            batch = self.pairs.without_histories(rows.entities, rows.stamps)
+        if batch is None:
+            batch = self.reader.read(rows.entities, rows.stamps, most, aggregates)
         if self.pairs is not None:
             if self.pair_features:
                 self.pairs.extend(batch)

@@ -53,7 +53,7 @@ def load_from_foundation_model(
         checkpoint_path: The directory that `pretrain` wrote.
         downstream_task: The task.
         target_fn: Turns history and future into a target.
-        with_head: Accepted; the network below the head is always loaded.
+        with_head: Accepted; the layers that predict are always loaded, and heads begin from them.
         split: Date ranges that replace the configured ones, by mode.
         entity_ids: Limits tests and predictions to these main entities.
         data_params: Fields that replace those of the configuration's `data_params`.
@@ -63,7 +63,7 @@ def load_from_foundation_model(
     if not callable(target_fn):
         raise TypeError("target_fn must be callable")
     if with_head:
-        warn_no_effect("with_head", "the network below the head is always loaded")
+        warn_no_effect("with_head", "heads always begin from the layers that predict")
     if num_outputs is not None or num_targets is not None:
         warn_no_effect("num_outputs and num_targets", "the task decides")
     checkpoint = _overridden(read_checkpoint(checkpoint_path), split, data_params)

@@ -112,6 +112,53 @@ def test_limits_of_the_specification_hold(docker_account):
     assert docker_account.logs(name) == f"{256 * 2**20} 50000 {96 * 2**20} {32 * 2**20}"
 
 
+def test_traffic_and_block_volumes_are_measured(either_docker_account):
+    """An instance with a network of its own shows its traffic; a shared network shows none."""
+    account = either_docker_account
+    code = (
+        f"{LOGIN}\nimport time\n"
+        "open('/disk/data', 'wb').write(b'x' * 3_000_000)\n"
+        "end = time.monotonic() + 2\n"
+        "while time.monotonic() < end: login(); time.sleep(0.1)\n"
+    )
+    main = {
+        "name": "main", "image": "/monad_db/data_schema/image_repository/monad:latest",
+        "command": ["python", "-c", code],
+        "volumeMounts": [{"name": "disk", "mountPath": "/disk"}],
+    }  # fmt: skip
+    spec = {
+        "spec": {
+            "containers": [main],
+            "volumes": [{"name": "disk", "source": "block", "size": "1Gi"}],
+            "platformMonitor": {"metricConfig": {"groups": ["network", "storage"]}},
+        }
+    }
+    name = f"MEASURED_{next(account.names)}"
+    account.connect().cursor().execute(
+        f"execute job service in compute pool cpu_pool name = {name} async = true"
+        " from specification %s",
+        (json.dumps(spec),),
+    )
+    account.wait(name)
+    most = {}
+    for row in account.rows(f"select * from table({name}!spcs_get_metrics())"):
+        assert row["CONTAINER_NAME"] is None
+        found = most.get(row["METRIC_NAME"], 0.0)
+        most[row["METRIC_NAME"]] = max(found, float(row["VALUE"]))
+    assert most.pop("volume.capacity") == 2**30
+    assert most.pop("volume.usage") >= 3_000_000
+    if account.local.status()["runner"]["setting"] == "docker-host":
+        assert most == {}
+        return
+    assert set(most) == {
+        f"network.egress.{way}.{what}"
+        for way in ("received", "transmitted")
+        for what in ("bytes", "packets")
+    }
+    assert most["network.egress.transmitted.bytes"] > 2000
+    assert most["network.egress.received.packets"] > 10
+
+
 def test_out_of_memory_is_reported(docker_account):
     """The kernel ends a container that goes over its limit; the message is the platform's."""
     name = docker_account.execute(

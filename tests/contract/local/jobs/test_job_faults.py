@@ -133,13 +133,17 @@ def test_capacity_error(account, faults):
 
 
 def test_backup_family_helps_against_capacity_error(account, faults):
-    """A pool with a back-up family that has capacity starts."""
+    """A pool with a back-up family that has capacity starts, while one without stays as it is."""
     faults.add("capacity-error", family="GPU_NV_S")
-    account.rows(
-        "create compute pool backed min_nodes = 1 max_nodes = 1 instance_family = GPU_NV_S"
-        " backup_instance_families = ('GPU_NV_M')", "ADMIN",
-    )  # fmt: skip
+    one_node = "min_nodes = 1 max_nodes = 1 instance_family = GPU_NV_S"
+    backup = "backup_instance_families = ('GPU_NV_M')"
+    account.rows(f"create compute pool alone {one_node}", "ADMIN")
+    account.rows(f"create compute pool backed {one_node} {backup}", "ADMIN")
     until(lambda: account.rows("describe compute pool backed", "ADMIN")[0]["state"] == "IDLE")
+    (backed,) = account.rows("describe compute pool backed", "ADMIN")
+    (alone,) = account.rows("describe compute pool alone", "ADMIN")
+    assert (backed["error_code"], backed["idle_nodes"]) == ("", 1)
+    assert (alone["state"], alone["error_code"]) == ("STARTING", "392507")
 
 
 def test_delayed_events(account, faults):
@@ -195,7 +199,8 @@ for number in range(600):
 
 def test_full_disk_under_a_job_service(account, faults):
     """Writes to the stage volume fail with the system's error while the disk is full."""
-    name = account.execute(WRITER.replace("{name}", f"full{next(account.names)}"))
+    prefix = f"full{next(account.names)}"
+    name = account.execute(WRITER.replace("{name}", prefix))
     if "strict" not in (account.local.state_dir / "server.log").read_text():
         pytest.skip("stage volumes are plain directories here")
     until(lambda: account.status(name) == "RUNNING" and "written" in account.logs(name))
@@ -203,4 +208,12 @@ def test_full_disk_under_a_job_service(account, faults):
         until(lambda: "No space left on device" in account.logs(name))
     full = account.logs(name)
     until(lambda: "written" in account.logs(name)[len(full) :])
+    log = account.logs(name).splitlines()
     account.rows(f"drop service {name}")
+    failed = {line.split()[0] for line in log if "No space left" in line}
+    written = {line.split()[0] for line in log if "written" in line}
+    staged = account.rows(f"list @monad_stage/{prefix}-")
+    numbers = {row["name"].rpartition("-")[2] for row in staged if row["size"] == 10}
+    assert failed
+    assert not failed & numbers
+    assert written - {log[-1].split()[0]} <= numbers

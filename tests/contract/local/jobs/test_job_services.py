@@ -289,6 +289,10 @@ def test_log_reader_of_the_command_line_client(account):
         f"call system$get_service_logs('{name}', '0', 'main', 500, false, '{lines[1][0]}', false)"
     )
     assert since == "c"
+    with pytest.raises(
+        snowflake.connector.ProgrammingError, match="previous logs of container main"
+    ):
+        account.value(f"call system$get_service_logs('{name}', '0', 'main', 10, true)")
 
 
 def test_logs_are_capped(account):
