@@ -1,5 +1,7 @@
 """Which items follow which soon: counts over whole histories, the strongest of each item."""
 
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -25,7 +27,7 @@ def followers(
         kept: Followers of an item.
     """
     codes, owner = codes[-_MOST_EVENTS:], owner[-_MOST_EVENTS:]
-    counts = sparse.csr_matrix((size, size), dtype=np.float32)
+    counts: Any = sparse.csr_matrix((size, size), dtype=np.float32)
     for distance in range(1, _NEAR + 1):
         first, then = codes[:-distance], codes[distance:]
         keep = (owner[:-distance] == owner[distance:]) & (first >= FIRST) & (then >= FIRST)
@@ -33,11 +35,11 @@ def followers(
         share = np.full(int(keep.sum()), 1.0 / distance, np.float32)
         counts = counts + sparse.csr_matrix((share, (first[keep], then[keep])), (size, size))
     frequency = np.bincount(codes, minlength=size) + 1.0
-    scale = sparse.diags(frequency**-0.5)
+    scale: Any = sparse.diags(frequency**-0.5)
     return _strongest((scale @ counts @ scale).tocsr(), kept)
 
 
-def _strongest(matrix: sparse.csr_matrix, kept: int) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(matrix: Any, kept: int) -> tuple[np.ndarray, np.ndarray]:
     size = matrix.shape[0]
     row = np.repeat(np.arange(size), np.diff(matrix.indptr))
     order = np.lexsort((-matrix.data, row))
