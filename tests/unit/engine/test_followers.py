@@ -1,6 +1,7 @@
 """What follows an item, counted over histories, beside the network's own guess."""
 
 import numpy as np
+import pytest
 import torch
 
 from monad.data.fields import FIRST
@@ -10,16 +11,21 @@ from monad.model.followers import Followers
 A, B, C, D = range(FIRST, FIRST + 4)
 
 
-def test_followers_are_counted_within_an_owner_and_near():
-    """An item follows another within three events of one owner, the more the nearer."""
-    codes = np.array([A, B, C, D, A, B, D, A])
-    owner = np.array([0, 0, 0, 0, 1, 1, 2, 2])
-    near, strength = followers(codes, owner, FIRST + 4, kept=3)
+@pytest.mark.parametrize("dense", [0, 100])
+def test_followers_are_counted_within_an_owner_and_near(dense):
+    """An item follows another of one owner, the more the nearer; what came before counts half."""
+    codes = np.array([A, B, C, D, A, B])
+    owner = np.array([0, 0, 0, 1, 2, 2])
+    near, strength = followers(codes, owner, FIRST + 4, kept=3, dense=dense)
     assert near[A].tolist()[:2] == [B, C]
-    assert strength[A][0] > strength[A][1] > strength[A][2] > 0
-    assert near[D].tolist()[0] == A  # not the A that follows it at another owner
-    assert strength[D][1:].tolist() == [0.0, 0.0]
-    assert not near[:FIRST].any()
+    scale = np.array([3.0, 3.0, 2.0]) ** -0.4  # of one over the frequency and one more
+    assert strength[A].tolist() == pytest.approx([2 * scale[0] ** 2, 0.5 * scale[0] * scale[2], 0])
+    assert near[C].tolist()[:2] == [B, A]
+    assert strength[C].tolist() == pytest.approx(
+        [0.5 * scale[0] * scale[2], 0.25 * scale[0] * scale[2], 0]
+    )
+    assert not strength[D].any()  # not the A that follows it at another owner
+    assert not strength[:FIRST].any()
 
 
 def test_counts_put_the_usual_follower_first():

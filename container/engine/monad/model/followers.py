@@ -4,7 +4,6 @@ Where items are rare, a network of any size learns a pair that was seen three ti
 with noise; the count has it at once. How much the counts weigh is chosen on held-out events.
 """
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -30,10 +29,10 @@ class Followers(nn.Module):
         self.register_buffer("strength", torch.zeros(size, KEPT))
         self.register_buffer("weight", torch.tensor(0.0))
 
-    def know(self, near: np.ndarray, strength: np.ndarray) -> None:
+    def know(self, near: torch.Tensor, strength: torch.Tensor) -> None:
         """Take each item's followers."""
-        self.near.copy_(torch.from_numpy(near))
-        self.strength.copy_(torch.from_numpy(strength))
+        self.near.copy_(near)
+        self.strength.copy_(strength)
 
     def forward(self, codes: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         """Return log scores (B, N), zero for each row's best item, for item codes (B, T)."""

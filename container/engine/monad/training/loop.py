@@ -49,6 +49,8 @@ class BudgetModule(lightning.LightningModule):
         self.validation_seconds = 0.0
         self.validation_steps = 0.0
         self.closing_validations = 0.0  # what is done after training, in validations
+        self.closing_seconds = 0.0  # and beside them
+        self.trained_on = torch.device("cpu")
         self.setup_seconds = 0.0  # spent before the budget's clock ran
         self.common_progress: float | None = None  # of several processes: one rate for all
         self._validation_started = 0.0
@@ -183,6 +185,7 @@ class _Watch(Callback):
             )
             reserve = (
                 (1.1 + pl_module.closing_validations) * expected
+                + pl_module.closing_seconds
                 + 1.2 * self.step_seconds
                 + 0.002 * (plan.deadline - plan.started)
             )
@@ -346,6 +349,8 @@ def run_trainer(
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
         module.trainer = trainer  # which a module does not know where other processes trained it
+        if trainer.world_size == 1:
+            module.trained_on = trainer.strategy.root_device
         network = getattr(module, "network", None)
         if isinstance(network, Network):
             network.through = None

@@ -49,6 +49,8 @@ _FEWEST = 20
 _SHARE = 0.98
 _ASKED_ROWS = 128
 _WEIGHING = 1.5  # time that weighing the counts takes, in validations
+_COUNTING = 1e-6  # seconds that counting takes for each event
+_NOBODY = np.zeros(0, dtype=np.int64)
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
 
@@ -87,7 +89,11 @@ def next_item_field(
 
 
 def count_followers(
-    module: "MonadModuleImpl", head: NextItemHead, reader: RowReader, known: Histories
+    module: "MonadModuleImpl",
+    head: NextItemHead,
+    reader: RowReader,
+    known: Histories,
+    device: torch.device,
 ) -> None:
     """Count which items follow which in the histories that training knew."""
     size = known.end - known.begin
@@ -97,19 +103,23 @@ def count_followers(
     position = module.item_position
     codes = reader.codes(position, rows)
     table = module.network.events.vectors(position)
-    head.followers.know(*followers(codes, owner, len(table)))
+    head.followers.know(*followers(codes, owner, len(table), device=device))
 
 
 @torch.inference_mode()
 def weigh_followers(
-    module: "MonadModuleImpl", head: NextItemHead, reader: RowReader, asked: Histories
+    module: "MonadModuleImpl",
+    head: NextItemHead,
+    reader: RowReader,
+    asked: Histories,
+    device: torch.device,
 ) -> None:
     """Choose how much the counts weigh, by the ranks of held-out last events.
 
     Items of the history are left out where the answers are new ones as a rule.
     """
     network, position = module.network.eval(), module.item_position
-    device = next(network.parameters()).device
+    network.to(device)
     head.to(device)
     gains = torch.zeros(2, len(WEIGHTS), dtype=torch.float64)
     repeats = 0
@@ -193,11 +203,10 @@ def fit_next_item(
     )
     if chosen.gpu and adapts:
         lightning_module.cut_on_device(reader, batches, checks)
-    counts = adapts and isinstance(head, NextItemHead) and len(validation) > 0
-    if counts:
-        assert isinstance(head, NextItemHead)
-        count_followers(module, head, reader, train)
+    asked = validation if adapts and isinstance(head, NextItemHead) else validation.take(_NOBODY)
+    if len(asked):
         lightning_module.closing_validations = _WEIGHING
+        lightning_module.closing_seconds = _COUNTING * float(train.counts.sum())
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
@@ -213,9 +222,11 @@ def fit_next_item(
         attempt,
     )
     take_best(lightning_module, best)
-    if counts:
+    if len(asked):
         assert isinstance(head, NextItemHead)
-        weigh_followers(module, head, reader, validation)
+        device = lightning_module.trained_on
+        count_followers(module, head, reader, train, device)
+        weigh_followers(module, head, reader, asked, device)
     module.network.cpu()
     head.cpu()
     run_logger.info("Next-item training took %.1f seconds", time.monotonic() - begun)
