@@ -13,7 +13,8 @@ _NEAR = 6  # events within which an item counts as following another, by one ove
 _BACK = 0.5  # what an item counts for that came before
 _POWER = 0.4  # of both items' frequencies, by which a count is divided
 _MOST_EVENTS = 20_000_000
-_DENSE = 20_000  # items up to which a square of all pairs is counted, which is fastest
+# Items up to which a square of all pairs is counted, which is fastest, on a CPU and on a GPU.
+_DENSE, _DENSE_GPU = 6_000, 20_000
 
 
 def followers(
@@ -22,7 +23,7 @@ def followers(
     size: int,
     kept: int = KEPT,
     device: torch.device | str = "cpu",
-    dense: int = _DENSE,
+    dense: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each item's strongest followers and their strengths, both (size, kept).
 
@@ -39,6 +40,8 @@ def followers(
     """
     codes, owner = codes[-_MOST_EVENTS:], owner[-_MOST_EVENTS:]
     scale = (np.bincount(codes, minlength=size) + 1.0) ** -_POWER
+    if dense is None:
+        dense = _DENSE_GPU if torch.device(device).type == "cuda" else _DENSE
     if size <= dense:
         near, strength = _counted_densely(codes, owner, scale, min(kept, size), device)
     else:
