@@ -16,5 +16,5 @@ def build_head(task: Task, network: Network, items: ItemField | None, next_item:
         return AmountHead(task, size.summary, size.dropout, outcomes)
     if task.kind == "recommendation":
         assert items is not None
-        return NextItemHead(items.position) if next_item else ItemHead(items, network)
+        return NextItemHead(items.position, items.size) if next_item else ItemHead(items, network)
     return ScoreHead(task.kind, task.num_outputs, size.summary, size.dropout, outcomes)

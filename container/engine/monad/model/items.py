@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from monad.data.batches import Batch
 from monad.data.fields import FIRST
+from monad.model.followers import Followers
 from monad.model.head import Head, Known
 from monad.model.network import Network
 from monad.model.panel import MemberOutputs, Panel
@@ -166,12 +167,14 @@ def order_among(values: torch.Tensor, rows: torch.Tensor, size: int) -> torch.Te
 class NextItemHead(Head):
     """Score of every item as the next one: the network's own, for targets that are just that.
 
-    It has no weights beside the network's, which learns at every event instead of once a row.
+    It has no weights beside the network's, which learns at every event instead of once a row; what
+    usually follows an item is counted.
     """
 
-    def __init__(self, item_position: int) -> None:
+    def __init__(self, item_position: int, size: int) -> None:
         super().__init__()
         self.item_position = item_position
+        self.followers = Followers(size)
         self.register_buffer("first", torch.tensor(FIRST))
 
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
@@ -179,6 +182,7 @@ class NextItemHead(Head):
         table = network.events.vectors(self.item_position)
         states = network.last_states(batch)
         scores = network.following.scores(self.item_position, states, table)
+        scores = self.followers.added(scores, batch, self.item_position)
         blocked = torch.zeros_like(scores[0])
         blocked[:FIRST] = -math.inf
         return scores + blocked

@@ -48,6 +48,9 @@ class BudgetModule(lightning.LightningModule):
         self.automatic_optimization = True
         self.validation_seconds = 0.0
         self.validation_steps = 0.0
+        self.closing_validations = 0.0  # what is done after training, in validations
+        self.closing_seconds = 0.0  # and beside them
+        self.trained_on = torch.device("cpu")
         self.setup_seconds = 0.0  # spent before the budget's clock ran
         self.common_progress: float | None = None  # of several processes: one rate for all
         self._validation_started = 0.0
@@ -181,7 +184,10 @@ class _Watch(Callback):
                 _MOST_RESERVED * (plan.deadline - plan.started),
             )
             reserve = (
-                1.1 * expected + 1.2 * self.step_seconds + 0.002 * (plan.deadline - plan.started)
+                (1.1 + pl_module.closing_validations) * expected
+                + pl_module.closing_seconds
+                + 1.2 * self.step_seconds
+                + 0.002 * (plan.deadline - plan.started)
             )
             if trainer.world_size > 1:
                 self._decide_together(trainer, pl_module, now + reserve)
@@ -343,6 +349,8 @@ def run_trainer(
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
         module.trainer = trainer  # which a module does not know where other processes trained it
+        if trainer.world_size == 1:
+            module.trained_on = trainer.strategy.root_device
         network = getattr(module, "network", None)
         if isinstance(network, Network):
             network.through = None
