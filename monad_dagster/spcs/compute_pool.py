@@ -18,7 +18,8 @@ from monad_dagster.spcs import sql
 from monad_dagster.spcs.connection import Session
 from monad_dagster.spcs.instance_families import InstanceFamily, load_instance_families
 
-CAPACITY_ERRORS = frozenset({"392507", "392508"})
+AT_ITS_LIMIT = "392508"  # something waits and MAX_NODES allows no more: said by the nodes in use
+CAPACITY_ERRORS = frozenset({"392507", AT_ITS_LIMIT})
 MISSING_OR_INVISIBLE = frozenset({2003, 2043})
 
 
@@ -61,7 +62,7 @@ class ComputePool:
                 f"use and {replicas} are needed; the job service stays PENDING until one is free. "
                 "Wait, or raise MAX_NODES."
             )
-        if self.has_capacity_error:
+        if self.has_capacity_error and self.error_code != AT_ITS_LIMIT:
             found.append(
                 f"Compute pool {self.name} got no node from the cloud: {self.status_message} "
                 "Wait, or set BACKUP_INSTANCE_FAMILIES on the pool."

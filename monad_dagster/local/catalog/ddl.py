@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.catalog.privileges import KINDS
 from monad_dagster.local.protocol.results import ResultSet, status
 from monad_dagster.local.sql.handlers import statement
@@ -120,16 +122,12 @@ def create_schema(session: "Session", statement: Statement) -> ResultSet:
     return status(f"Schema {last} successfully created.")
 
 
-@statement("DROP DATABASE")
-def drop_database(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("DATABASE")
+def drop_database(session: "Session", found: CatalogObject) -> None:
     """Drop a database with everything in it."""
-    found, name = to_drop(session, statement, "DATABASE")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    _drop_database(session, name.name)
-    if session.database == name.name:
+    _drop_database(session, found.name)
+    if session.database == found.name:
         session.database = session.schema = None
-    return status(f"{name.name} successfully dropped.")
 
 
 def _drop_database(session: "Session", name: str) -> None:
@@ -140,17 +138,12 @@ def _drop_database(session: "Session", name: str) -> None:
     session.account.stages.drop(name)
 
 
-@statement("DROP SCHEMA")
-def drop_schema(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("SCHEMA")
+def drop_schema(session: "Session", found: CatalogObject) -> None:
     """Drop a schema with everything in it."""
-    found, name = to_drop(session, statement, "SCHEMA")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    database, last = session.qualify_schema(name)
-    _drop_schema(session, database, last)
-    if (session.database, session.schema) == (database, last):
+    _drop_schema(session, found.database, found.name)
+    if (session.database, session.schema) == (found.database, found.name):
         session.schema = None
-    return status(f"{last} successfully dropped.")
 
 
 def _drop_schema(session: "Session", database: str, name: str) -> None:
@@ -164,21 +157,6 @@ def _run_drop_hooks(session: "Session", database: str, schema: str | None) -> No
     """Let other rooms clean up before a schema or database goes."""
     for hook in session.account.drop_hooks:
         hook(database, schema)
-
-
-def to_drop(session: "Session", statement: Statement, kind: str) -> tuple[bool, ObjectName]:
-    """Read `[IF EXISTS] name [CASCADE | RESTRICT]`; tell whether there is something to drop."""
-    cursor = statement.cursor
-    if_exists = cursor.accept("IF EXISTS")
-    name = cursor.name()
-    cursor.accept_any("CASCADE", "RESTRICT")
-    cursor.expect_end()
-    if if_exists and session.find(kind, name) is None:
-        return False, name
-    found = session.require_ownership(kind, name)
-    if found.properties.get("SYSTEM"):
-        raise errors.insufficient_privileges(kind, found.name)
-    return True, name
 
 
 @statement("ALTER DATABASE", "ALTER SCHEMA")
@@ -275,16 +253,12 @@ def alter_warehouse(session: "Session", statement: Statement) -> ResultSet:
     return status(DONE)
 
 
-@statement("DROP WAREHOUSE")
-def drop_warehouse(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("WAREHOUSE")
+def drop_warehouse(session: "Session", found: CatalogObject) -> None:
     """Drop a warehouse."""
-    found, name = to_drop(session, statement, "WAREHOUSE")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    session.catalog.drop("WAREHOUSE", name.name)
-    if session.warehouse == name.name:
+    session.catalog.drop("WAREHOUSE", found.name)
+    if session.warehouse == found.name:
         session.warehouse = None
-    return status(f"{name.name} successfully dropped.")
 
 
 @statement("COMMENT")

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
-from monad_dagster.local.catalog.ddl import DONE, existing, exists_text, to_drop
+from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.ddl import DONE, existing, exists_text
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.protocol import access_tokens
 from monad_dagster.local.protocol.credentials import hash_password
 from monad_dagster.local.protocol.key_pairs import KEY_PROPERTIES, fingerprint, read_public_key
@@ -30,20 +32,16 @@ def create_role(session: "Session", statement: Statement) -> ResultSet:
     return status(f"Role {name.name} successfully created.")
 
 
-@statement("DROP ROLE")
-def drop_role(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("ROLE")
+def drop_role(session: "Session", found: CatalogObject) -> None:
     """Drop a role; what it owned passes to the role that drops it."""
-    found, name = to_drop(session, statement, "ROLE")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    held = [g for g in session.catalog.grants_to(name.name) if g.privilege == "OWNERSHIP"]
+    held = [g for g in session.catalog.grants_to(found.name) if g.privilege == "OWNERSHIP"]
     with session.catalog.transaction():
         for grant in held:
             target = {"database": grant.database, "schema": grant.schema}
             session.catalog.update(grant.kind, grant.name, **target, owner=session.role)
             session.catalog.grant("OWNERSHIP", grant.kind, grant.name, session.role, **target)
-        session.catalog.drop("ROLE", name.name)
-    return status(f"{name.name} successfully dropped.")
+        session.catalog.drop("ROLE", found.name)
 
 
 _USER = (
@@ -117,12 +115,8 @@ def _unset(cursor: Cursor) -> dict[str, Any]:
     return dict.fromkeys([*names, *fingerprints])
 
 
-@statement("DROP USER")
-def drop_user(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("USER")
+def drop_user(session: "Session", found: CatalogObject) -> None:
     """Drop a user."""
-    found, name = to_drop(session, statement, "USER")
-    if not found:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    access_tokens.forget_tokens(session.account, name.name)
-    session.catalog.drop("USER", name.name)
-    return status(f"{name.name} successfully dropped.")
+    access_tokens.forget_tokens(session.account, found.name)
+    session.catalog.drop("USER", found.name)

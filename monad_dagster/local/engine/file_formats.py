@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.protocol.results import ResultSet, status, table, text, timestamp
 from monad_dagster.local.sql.handlers import statement
 from monad_dagster.local.sql.show_options import parse_show
@@ -40,17 +42,10 @@ def create_file_format(session: "Session", statement: Statement) -> ResultSet:
     return status(f"File format {last} successfully created.")
 
 
-@statement("DROP FILE FORMAT")
-def drop_file_format(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("FILE FORMAT")
+def drop_file_format(session: "Session", found: CatalogObject) -> None:
     """Drop a named file format."""
-    cursor = statement.cursor
-    if_exists = cursor.accept("IF EXISTS")
-    name = cursor.name()
-    if if_exists and session.find("FILE FORMAT", name) is None:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    found = session.require_ownership("FILE FORMAT", name)
     session.catalog.drop("FILE FORMAT", found.name, database=found.database, schema=found.schema)
-    return status(f"{found.name} successfully dropped.")
 
 
 @statement("SHOW FILE FORMATS")

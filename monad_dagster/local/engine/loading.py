@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
 from monad_dagster.local.engine import access, engine_errors, file_formats
-from monad_dagster.local.engine.engine import begin, ident
+from monad_dagster.local.engine.databases import ident
+from monad_dagster.local.engine.engine import begin
 from monad_dagster.local.protocol.results import ResultSet, number, status, table, text
 from monad_dagster.local.sql.handlers import statement, table_function
 from monad_dagster.local.sql.statements import (

@@ -121,7 +121,9 @@ class _Rewriter:
             raise errors.compilation_error(2049, "42601", "Bind variable ? not set.")
         self.cursor.next()
         self.binds.append(bind)
-        return "?"
+        following = self.cursor.peek()
+        is_cast = following is not None and following.kind == "op" and following.value == "::"
+        return "(?)" if is_cast else "?"  # the parser reads ?: as something else
 
     def _context_applies(self, token: Token) -> bool:
         before = self.cursor.tokens[self.cursor.at - 1] if self.cursor.at else None

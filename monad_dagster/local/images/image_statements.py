@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.images.image_store import ImageStore
 from monad_dagster.local.jobs.job_submission import repository_key
 from monad_dagster.local.protocol.results import ResultSet, status, table, text, timestamp
@@ -45,19 +46,11 @@ def create_image_repository(session: "Session", parsed: Statement) -> ResultSet:
     return status(f"Image Repository {last} successfully created.")
 
 
-@statement("DROP IMAGE REPOSITORY")
-def drop_image_repository(session: "Session", parsed: Statement) -> ResultSet:
+@drop_statement(KIND, label="Image repository")
+def drop_image_repository(session: "Session", found: CatalogObject) -> None:
     """Drop an image repository with its images."""
-    cursor = parsed.cursor
-    if_exists = cursor.accept("IF EXISTS")
-    name = cursor.name()
-    cursor.expect_end()
-    if if_exists and session.find(KIND, name) is None:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    found = session.require_ownership(KIND, name, "Image repository")
     session.account.drop_object(KIND, found.name, database=found.database, schema=found.schema)
     _store(session).drop_repository(repository_key(found))
-    return status(f"{found.name} successfully dropped.")
 
 
 @statement("SHOW IMAGE REPOSITORIES")

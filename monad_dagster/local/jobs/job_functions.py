@@ -13,7 +13,7 @@ from monad_dagster.local import errors
 from monad_dagster.local.faults import faults_jobs
 from monad_dagster.local.jobs import job_logs, job_views
 from monad_dagster.local.jobs.job_model import ContainerState, InstanceState, Job
-from monad_dagster.local.jobs.job_services import newest_first
+from monad_dagster.local.jobs.job_records import newest_first
 from monad_dagster.local.jobs.job_statements import find_job, jobs_of
 from monad_dagster.local.protocol.results import (
     ResultSet,

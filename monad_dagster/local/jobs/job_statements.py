@@ -7,6 +7,7 @@ answers of SPCS_WAIT_FOR and SPCS_CANCEL_JOB.
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import errors
+from monad_dagster.local.catalog.dropping import already_dropped
 from monad_dagster.local.jobs import job_views
 from monad_dagster.local.jobs.job_model import Job
 from monad_dagster.local.jobs.job_services import JobServices
@@ -179,8 +180,7 @@ def drop_service(session: "Session", parsed: Statement) -> ResultSet:
     forced = cursor.accept("FORCE")
     cursor.expect_end()
     if if_exists and session.find(KIND, name) is None:
-        last = name.name
-        return status(f"Drop statement executed successfully ({last} already dropped).")
+        return already_dropped(name.name)
     job = find_job(session, name, "OWNERSHIP")
     volumes = jobs_of(session).spec(job).volumes.values()
     if not forced and any(volume.source == "block" for volume in volumes):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.faults.faults_jobs import CAPACITY_ERROR
 from monad_dagster.local.pools.compute_pools import KIND, pools_of
 from monad_dagster.local.pools.pool_states import PoolState
@@ -165,22 +166,13 @@ def _alter_properties(
         pools.refresh(pool.name)
 
 
-@statement("DROP COMPUTE POOL")
-def drop_compute_pool(session: "Session", parsed: Statement) -> ResultSet:
+@drop_statement(KIND)
+def drop_compute_pool(session: "Session", pool: CatalogObject) -> None:
     """Drop a pool that nothing runs on."""
-    cursor = parsed.cursor
-    if_exists = cursor.accept("IF EXISTS")
-    name = cursor.name()
-    cursor.expect_end()
-    if if_exists and session.find(KIND, name) is None:
-        return status("Drop statement executed successfully "
-                      f"({name.name} already dropped).")  # fmt: skip
-    pool = session.require_ownership(KIND, name)
     jobs = session.account.extensions["jobs"]
     if any(not job.is_terminal for job in jobs.on_pool(pool.name)):
         raise errors.cannot_operate(f"Compute pool {pool.name} still has job services.")
     session.account.drop_object(KIND, pool.name, database="", schema="")
-    return status(f"{pool.name} successfully dropped.")
 
 
 _COLUMNS = [

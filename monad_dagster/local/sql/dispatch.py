@@ -1,5 +1,6 @@
 """Decides who executes a statement: a registered handler or the SQL engine."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 from monad_dagster.local import errors
@@ -39,6 +40,7 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
     if describing.must_not_run(statement):
         return describing.describe(statement), 0
     session.account.extensions["local_uploads"].settle()
+    _refuse_pipes(statement)
     variables.inline(session, statement)
     handler = handlers.find_statement(statement)
     if handler is not None:
@@ -53,6 +55,12 @@ def execute(session: "Session", statement: Statement) -> tuple[ResultSet | Arrow
     if not words or words[0] not in _KNOWN_FIRST:
         raise statement.cursor.error()
     raise errors.unsupported(" ".join(words))
+
+
+def _refuse_pipes(statement: Statement) -> None:
+    for token, following in itertools.pairwise(statement.tokens):
+        if token.value == "->" and following.value == ">" and token.end == following.start:
+            raise errors.unsupported("the pipe operator ->>")
 
 
 def _is_for_engine(statement: Statement) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.sql.arguments import Arguments, Bind, Expression, bind_value
 from monad_dagster.local.sql.lexer import Token, quote_identifier, quote_literal, tokenize
 
 __all__ = [
@@ -40,14 +41,6 @@ class StageLocation:
 
     stage: ObjectName
     path: str = ""
-
-
-@dataclass(frozen=True)
-class Bind:
-    """One bound value as the client sent it."""
-
-    type: str
-    value: Any
 
 
 @dataclass
@@ -280,7 +273,7 @@ class Cursor:
         if token.kind == "string":
             return token.value
         if token.kind == "bind":
-            return _bind_value(self.statement.binds.get(token.value))
+            return bind_value(self.statement.binds.get(token.value))
         if token.kind == "number":
             return float(token.value) if re.search(r"[.eE]", token.value) else int(token.value)
         if token.kind == "word" and token.value in {"TRUE", "FALSE", "NULL"}:
@@ -379,59 +372,6 @@ class Cursor:
             items.append(self.value())
             self.accept_op(",")
         return items
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Arguments of a function call, already evaluated."""
-
-    positional: list[Any]
-    named: dict[str, Any] = field(default_factory=dict)
-
-    def integer(self, index: int, name: str, default: int | None = None) -> int:
-        """Return an argument as a whole number.
-
-        Raises:
-            StatementError: It is missing or is no number.
-        """
-        value = self.get(index, name, default)
-        try:
-            return int(value)
-        except (TypeError, ValueError):
-            raise errors.StatementError(
-                100038, "22018", f"Numeric value '{value}' is not recognized"
-            ) from None
-
-    def get(self, index: int, name: str, default: Any = None) -> Any:
-        """Return an argument by position or by name."""
-        if index < len(self.positional):
-            return self.positional[index]
-        return self.named.get(name.upper(), default)
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A constant SQL expression that the engine must evaluate, such as DATEADD(...)."""
-
-    sql: str
-
-
-def _bind_value(bind: Bind | None) -> Any:
-    if bind is None:
-        raise errors.compilation_error(2049, "42601", "Bind variable ? not set.")
-    convert = {"FIXED": _fixed, "REAL": float, "BOOLEAN": lambda text: str(text).lower() == "true"}
-    if bind.value is None or bind.type not in convert:
-        return bind.value
-    try:
-        return convert[bind.type](bind.value)
-    except (TypeError, ValueError):
-        raise errors.StatementError(
-            100038, "22018", f"Numeric value '{bind.value}' is not recognized"
-        ) from None
-
-
-def _fixed(text: str) -> int | float:
-    return float(text) if "." in text else int(text)
 
 
 def parse_name(text: str) -> ObjectName:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.catalog.dropping import drop_statement
 from monad_dagster.local.faults import faults_disk
 from monad_dagster.local.protocol.results import ResultSet, number, status, table, text, timestamp
 from monad_dagster.local.sql.handlers import statement
@@ -97,19 +98,11 @@ def alter_stage(session: "Session", statement: Statement) -> ResultSet:
     return status("Statement executed successfully.")
 
 
-@statement("DROP STAGE")
-def drop_stage(session: "Session", statement: Statement) -> ResultSet:
+@drop_statement("STAGE")
+def drop_stage(session: "Session", found: CatalogObject) -> None:
     """Drop a stage with its files."""
-    cursor = statement.cursor
-    if_exists = cursor.accept("IF EXISTS")
-    name = cursor.name()
-    cursor.expect_end()
-    if if_exists and session.find("STAGE", name) is None:
-        return status(f"Drop statement executed successfully ({name.name} already dropped).")
-    found = session.require_ownership("STAGE", name)
     session.account.drop_object("STAGE", found.name, database=found.database, schema=found.schema)
     session.temporary.discard(("STAGE", found.database, found.schema, found.name))
-    return status(f"{found.name} successfully dropped.")
 
 
 @statement("DESCRIBE STAGE")

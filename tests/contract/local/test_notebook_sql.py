@@ -129,6 +129,7 @@ def test_dates_and_their_texts(data, rows, expression, value):
         ("DECLARE x INT; BEGIN RETURN 1; END", "Snowflake Scripting"),
         ("SELECT hll(id) FROM t", "function HLL"),
         ("UNDROP TABLE t", "UNDROP"),
+        ('SHOW TABLES ->> SELECT "name" FROM $1', "pipe operator"),
     ],
 )
 def test_what_is_missing_is_refused_by_name(data, sql, feature):
@@ -217,3 +218,14 @@ def test_information_schema_is_a_schema(admin, database, rows):
     sql = "SELECT schema_name FROM information_schema.schemata ORDER BY 1"
     assert [row[0] for row in rows(admin, sql)] == list(shown)
     assert {row[1] for row in rows(admin, f"DESCRIBE DATABASE {database}")} == set(shown)
+
+
+def test_bound_values_are_cast_where_they_stand(connect, database, rows):
+    """`?::date` in functions, beside variants, and as the name of a table."""
+    connection = connect("ADMIN", paramstyle="qmark", database=database, schema="PUBLIC")
+    cursor = connection.cursor()
+    day = dt.date(2024, 1, 31)
+    cursor.execute("CREATE TABLE b AS SELECT PARSE_JSON(?) AS v, ?::date AS d", ('{"n": 2}', day))
+    sql = "SELECT to_char(?::date, 'YYYY'), dateadd(day, ?, d) FROM b WHERE v:n = ? AND d = ?::date"
+    assert cursor.execute(sql, (day, 1, 2, day)).fetchall() == [("2024", dt.date(2024, 2, 1))]
+    assert cursor.execute("SELECT count(*) FROM IDENTIFIER(?)", ("b",)).fetchall() == [(1,)]

@@ -67,6 +67,8 @@ def test_ctrl_c_at_a_terminal_is_a_users_cancel(tmp_path, account, services, exe
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with instance_in(str(home)) as instance:  # before two processes would make its tables at once
+        assert instance.get_runs() == []
     environment = {
         **os.environ,
         "DAGSTER_HOME": str(home),

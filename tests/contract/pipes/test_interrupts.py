@@ -61,7 +61,7 @@ def home(tmp_path, account, monkeypatch):
     return tmp_path / "home"
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=90):
     """Wait until a condition holds and return what it found."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -132,7 +132,8 @@ def test_sigterm_without_a_cancel_detaches(home, services, monkeypatch):
     )
     worker.end(signal.SIGTERM)
     status = services.describe(job_service.name).status
-    assert status in (JobServiceStatus.RUNNING, JobServiceStatus.DONE)
+    # On a loaded machine it may not have begun; what counts is that nobody ends it.
+    assert status in (JobServiceStatus.PENDING, JobServiceStatus.RUNNING, JobServiceStatus.DONE)
     with instance_in(str(home)) as instance:
         messages = [entry.message for entry in instance.all_logs(worker.run_id)]
     assert any("keeps running" in message and "!SPCS_CANCEL_JOB" in message for message in messages)

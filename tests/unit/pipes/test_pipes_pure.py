@@ -200,6 +200,15 @@ def test_a_job_service_that_does_not_start_is_classified_by_its_pool(changes, me
     assert RULES[found].retry
 
 
+def test_a_pool_at_its_limit_is_not_said_to_lack_capacity():
+    """392508 is about MAX_NODES, 392507 about the cloud; each warning says its own advice."""
+    full = pool(error_code="392508", active_nodes=2, status_message="reached the maximum")
+    (warning,) = full.warnings()
+    assert "2 of 2 nodes in use" in warning
+    (warning,) = pool(error_code="392507", status_message="No capacity.").warnings()
+    assert "got no node from the cloud: No capacity." in warning
+
+
 def test_every_class_has_a_rule():
     """No class is without advice."""
     assert set(RULES) == set(FailureClass)

@@ -13,6 +13,7 @@ MEMBERS = 8
 _LAYERS = 2
 _INPUT_SPREAD, _HIDDEN_SPREAD = 0.5, 0.1
 _BOUND = 4.0
+_LEAST_DEVIATION = 1e-3
 
 
 class MemberOutputs(nn.Module):
@@ -69,6 +70,11 @@ class Panel(nn.Module):
             x = functional.silu(layer(x) * scale)
             x = functional.dropout(x, self.dropout, self.training)
         return x
+
+    def scale_by(self, aggregates: torch.Tensor) -> None:
+        """Standardize inputs by these rows: those that are asked about, not all that there are."""
+        self.mean.copy_(aggregates.mean(0))
+        self.deviation.copy_(aggregates.std(0).clamp(min=_LEAST_DEVIATION))
 
     @torch.inference_mode()
     def foresee(self, aggregates: np.ndarray, rows: int = 4096) -> np.ndarray:

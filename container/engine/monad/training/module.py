@@ -126,7 +126,10 @@ class MonadModuleImpl:
         It shows what pretraining brings; a scenario is not better for it.
         """
         torch.manual_seed(seed)
+        scaling = self.network.panel.mean, self.network.panel.deviation  # measured, not learned
         self.network = Network(self.checkpoint.representation, self.checkpoint.size)
+        self.network.panel.mean.copy_(scaling[0])
+        self.network.panel.deviation.copy_(scaling[1])
         self.pretrained = False
 
     def fit(self, training_params: TrainingParams | None = None, **overrides: Any) -> None:

@@ -18,10 +18,10 @@ from monad.logs import log_metrics, pretrain_logger
 from monad.model.panel import Panel
 from monad.training.rows import active_entities, split_points
 
-SHARE = 0.25  # of a budget, at most
+SHARE = 0.35  # of a budget, at most
 _MOST_ROWS, _PASSES, _FEWEST_STEPS, _ROWS = 100_000, 2, 100, 256
 _RATE, _DECAY, _WARM_UP, _FLOOR, _CLIP = 1e-3, 0.5, 0.03, 0.02, 1.0
-_READ_SHARE, _CHUNK = 0.35, 8_192
+_READ_SHARE, _CHUNK = 0.5, 8_192
 _ACTIVE_DAYS = 180  # rows of entities that were away for longer say little
 
 
@@ -77,6 +77,7 @@ def pretrain_panel(
     usual = (wanted * mask).sum(0) / mask.sum(0).clamp(min=1.0)
     with torch.no_grad():
         panel.outlook.bias.copy_(usual.expand_as(panel.outlook.bias))
+    panel.scale_by(inputs)
     steps = max(_PASSES * len(who) // _ROWS, _FEWEST_STEPS)
     steps = steps if most_steps is None else min(steps, most_steps)
     matrices = [p for p in panel.parameters() if p.ndim > 1]
@@ -120,7 +121,7 @@ def pretrain_panel(
 def _read(
     reader: RowReader, who: np.ndarray, when: np.ndarray, begun: float, deadline: float | None
 ) -> np.ndarray:
-    """Return the aggregates of the first rows, as many as a third of the time allows."""
+    """Return the aggregates of the first rows, as many as half of the time allows."""
     upto = None if deadline is None else begun + _READ_SHARE * (deadline - begun)
     parts = []
     for at in range(0, len(who), _CHUNK):
