@@ -26,7 +26,10 @@ _DROPOUT = {False: {False: 0.2, True: 0.5}, True: {False: 0.4, True: 0.5}}
 _FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
 _SOFTMAX_GPU, _SOFTMAX_CPU = (50_000, 4_096), (5_000, 512)
 _BATCHES_GPU, _BATCHES_CPU = (4_096, 65_536, 60), (1_024, 8_192, 200)  # least, most, a pass
-_RATE, _RATE_SHORT, _RATE_GPU = 4e-3, 2.5e-3, 1e-3
+_RATE_SHORT = 2.5e-3
+# By whether there are few events: on a CPU for long histories, on a GPU for all.
+_RATE, _RATE_GPU = {True: 4e-3, False: 3e-3}, {True: 2e-3, False: 1e-3}
+_WIDTH_GPU_FEW = 128  # of short histories; twice as wide remembers few events
 
 
 @dataclasses.dataclass
@@ -91,6 +94,11 @@ class Shape:
         """Whether histories are so short that depth and long batches do not pay."""
         return self.mean_length < _SHORT_LENGTH
 
+    @property
+    def few(self) -> bool:
+        """Whether there are so few events that a network remembers them."""
+        return self.events < _FEW_EVENTS
+
 
 def shape_of(store: Store, representation: Representation) -> Shape:
     """Measure the training range's histories and its largest categorical field."""
@@ -112,14 +120,17 @@ def shape_of(store: Store, representation: Representation) -> Shape:
 def network_size(config: FoundationModelConfig, gpu: bool, shape: Shape, adapts: bool) -> Size:
     """Return the network's size: what the configuration gives, else by device and data."""
     limits = config.memory_constraining_params
-    width = limits.hidden_dim or (256 if gpu else 64)
+    width = 256 if gpu else 64
+    if adapts and gpu and shape.short and shape.few:
+        width = _WIDTH_GPU_FEW
+    width = limits.hidden_dim or width
     layers, events, dropout = 4 if gpu else 2, 256 if gpu else 64, 0.1
     if adapts:
         layers = layers // 2 if shape.short else layers
         most = 256 if gpu else 200
         events = int(np.clip(-(-shape.long_length // 8) * 8, 16, most))
         dropout = _DROPOUT[gpu][shape.short]
-        if shape.events < _FEW_EVENTS:
+        if shape.few:
             dropout = max(dropout, _FEW_DROPOUT)
     return Size(
         width=width,
@@ -134,8 +145,8 @@ def network_size(config: FoundationModelConfig, gpu: bool, shape: Shape, adapts:
 def history_rate(gpu: bool, shape: Shape) -> float:
     """Return the learning rate for whole histories under a budget."""
     if gpu:
-        return _RATE_GPU
-    return _RATE_SHORT if shape.short else _RATE
+        return _RATE_GPU[shape.few]
+    return _RATE_SHORT if shape.short else _RATE[shape.few]
 
 
 def softmax_of(gpu: bool, adapts: bool) -> Softmax:
