@@ -278,6 +278,26 @@ def attribute_table(cells: list[dict[str, Any]]) -> str:
     return "### What attributes add\n\n" + table(head, rows)
 
 
+def machine_lines(cells: list[dict[str, Any]]) -> str:
+    """Return which methods ran on which machine, and the budgets of the engine."""
+    ran: dict[str, set[str]] = defaultdict(set)
+    budgets: dict[str, set[float]] = defaultdict(set)
+    for cell in cells:
+        facts = cell.get("machine") or {"machine": "not recorded"}
+        described = ", ".join(f"{name} {value}" for name, value in sorted(facts.items()))
+        ran[described].add(cell["method"])
+        if cell.get("budget_seconds"):
+            budgets[cell["dataset"]].add(cell["budget_seconds"])
+    lines = [f"- {', '.join(sorted(names))}: {described}" for described, names in ran.items()]
+    if budgets:
+        shown = "; ".join(
+            f"{dataset} {', '.join(f'{seconds:g} s' for seconds in sorted(found))}"
+            for dataset, found in sorted(budgets.items())
+        )
+        lines.append(f"- Budget of the engine, for pretraining and again for each task: {shown}")
+    return "\n".join(lines)
+
+
 def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Path]:
     """Write the page and the dated JSON from the finished cells, and return their paths."""
     folder = sources.work_dir / ("quick" if sources.quick else "full")
@@ -290,8 +310,8 @@ def write_report(sources: Sources, *, results_dir: Path, docs: Path) -> list[Pat
         text, compared[f"{dataset}/{task}"] = section(mine, folder)
         sections.append(text)
     size = "Quick run: small data, little tuning; not figures to compare." if sources.quick else ""
-    described = ", ".join(f"{name} {value}" for name, value in facts.items())
-    head = [INTRODUCTION.strip(), f"## Results\n\nWritten on {day}. Machine: {described}.", size]
+    written = f"## Results\n\nWritten on {day}. What ran where:\n\n{machine_lines(every)}"
+    head = [INTRODUCTION.strip(), written, size]
     parts = [*head, label_table(every), attribute_table(cells), *sections]
     page = "\n\n".join(part for part in parts if part) + "\n"
     docs.parent.mkdir(parents=True, exist_ok=True)

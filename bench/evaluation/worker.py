@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.evaluation.machine import machine_facts
 from bench.evaluation.methods import load_method
 from bench.evaluation.methods.base import Effort
 from bench.evaluation.store import load_problem, write_json
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         "peak_rss_mib": peak_rss_mib(),
         "rss_before_mib": base_mib,
         "packages": package_versions(),
+        "machine": machine_facts(),
         "details": prediction.facts,
     }
     if prediction.values.shape[0] != len(problem.population):
