@@ -12,13 +12,19 @@ from monad.model.network import Network
 
 
 class ScoreHead(MemberHead):
-    """Logits for binary, multi-class and multilabel tasks."""
+    """Logits for binary, multi-class and multilabel tasks.
+
+    A shift, set after training, is added outside of it (training/calibration.py).
+    """
+
+    shift: torch.Tensor
 
     def __init__(
         self, kind: str, outputs: int, width: int, dropout: float, outcomes: int = 0
     ) -> None:
         super().__init__(outputs, width, dropout, outcomes)
         self.kind = kind
+        self.register_buffer("shift", torch.zeros(outputs))
         self.started = False  # from what the pretrained branch foresees
 
     def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:
@@ -42,7 +48,7 @@ class ScoreHead(MemberHead):
     def output(self, network: Network, batch: Batch) -> torch.Tensor:
         """Return logits (B, C), in training (B, K, C)."""
         made = self.member_outputs(network, batch)
-        return made if self.training else made.mean(1)
+        return made if self.training else made.mean(1) + self.shift
 
     def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the mean loss against the batch's targets."""

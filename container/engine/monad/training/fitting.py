@@ -14,6 +14,7 @@ from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.head import Head, Known
 from monad.model.heads import ScoreHead
+from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
@@ -121,6 +122,10 @@ def fit_scenario(
     lightning_module.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
     lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
+    scores = head if isinstance(head, ScoreHead) and params.loss is None else None
+    labelled = joined([train, validation]) if scores is not None and len(validation) else train
+    if scores is not None and len(validation):
+        lightning_module.closing_validations = min(MOST_ROWS, len(labelled)) / len(validation)
     few = store.num_entities < _FEW_ENTITIES
     module.network.frozen = adapts and few and module.pretrained
     if module.network.frozen:
@@ -144,6 +149,8 @@ def fit_scenario(
     if not (adapts and _kept_up(lightning_module, monitor)):
         take_best(lightning_module, best)
     module.network.frozen = False
+    if scores is not None:
+        calibrate(module, scores, labelled, str(lightning_module.trained_on))
     module.network.cpu()
     head.cpu()
     rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
