@@ -153,7 +153,9 @@ class _Watch(Callback):
         self._calibrate(pl_module)
 
     def _calibrate(self, module: Any) -> None:
-        if module.plan.deadline is not None and module.device.type == "cpu":
+        # A forked process must not start more threads: those of OpenMP do not survive a fork.
+        alone = module.trainer.world_size == 1
+        if alone and module.plan.deadline is not None and module.device.type == "cpu":
             calibrate_threads(self.most_threads)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

@@ -40,7 +40,7 @@ def test_bearer_token_of_login_is_accepted(account, session):
     bearer = {"Authorization": f"Bearer {token}"}
     assert requests.get(account.url("/v2/"), headers=bearer).status_code == 200
     tags = requests.get(account.url(f"/v2/{REPOSITORY}/monad/tags/list"), headers=bearer).json()
-    assert tags["tags"] == ["latest"]
+    assert "latest" in tags["tags"]  # other tests of the module's account push more
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ def test_manifest_by_tag_and_digest_and_in_sql(account, session):
     head = session.head(f"{manifests}/latest")
     assert head.headers["Docker-Content-Digest"] == account.digest
     assert head.headers["Content-Type"] == by_tag.headers["Content-Type"]
-    row = account.rows("show images in image repository image_repository")[0]
+    shown = account.rows("show images in image repository image_repository")
+    (row,) = [row for row in shown if row["digest"] == account.digest]
     assert list(row) == ["created_on", "image_name", "tags", "digest", "image_path"]
     assert (row["image_name"], row["tags"], row["digest"]) == ("monad", "latest", account.digest)
 
