@@ -24,6 +24,7 @@ from monad_dagster.local.runners.fuse_wire import Handler, Reply, Request
 from monad_dagster.local.runners.stage_nodes import Handle, Node, NodeTable, stage_error
 
 HIDDEN = ".monad-"  # how the account names what it is itself moving into a stage
+_FLUSH_SECONDS = 1.0  # that a RELEASE waits for a FLUSH which another thread has
 _LARGE, _AHEAD = 128 * 1024, 8 << 20
 _FILE_MODE, _DIRECTORY_MODE = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
@@ -227,6 +228,7 @@ class StageFileSystem:
             closer = callers.process_of(request.pid)
             if closer not in (handle.opener, 0):
                 return None  # a child closes what it inherited; the file is not complete
+            handle.closed.set()
             if callers.was_killed(request.pid, handle.opener):
                 self._discard(handle, errno.EINTR)
             elif closer and not callers.holds_another(
@@ -241,6 +243,9 @@ class StageFileSystem:
         """Forget an open file, after its last descriptor is gone."""
         number = request.unpack("<Q")[0]
         handle = self._table.handle(number)
+        if handle.partial is not None:
+            # Of a process on its way out the kernel awaits no FLUSH: another thread may still have it.
+            handle.closed.wait(_FLUSH_SECONDS)
         try:
             with handle.lock:
                 if handle.partial is not None:

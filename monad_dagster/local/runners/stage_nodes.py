@@ -40,6 +40,7 @@ class Handle:
     failed: int = 0  # the errno that close() reports; the file never appears
     listing: list[tuple[str, int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    closed: threading.Event = field(default_factory=threading.Event)  # by its opener, and looked at
 
 
 class NodeTable:
