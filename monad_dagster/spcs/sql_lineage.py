@@ -5,6 +5,7 @@ from typing import Any
 
 from monad_dagster.spcs.identifiers import QualifiedName
 from monad_dagster.spcs.sql import Statement, literal
+from monad_dagster.spcs.sql_tables import insert_rows
 
 LINEAGE_COLUMNS: tuple[tuple[str, str], ...] = (
     ("recorded_at", "TIMESTAMP_NTZ"),
@@ -30,13 +31,7 @@ def create_lineage_table(name: QualifiedName) -> Statement:
 
 def insert_lineage(name: QualifiedName, rows: Sequence[Mapping[str, Any]]) -> Statement:
     """Insert the edges of one materialization in one statement."""
-    names = [column for column, _ in LINEAGE_COLUMNS]
-    values = ", ".join(
-        "(" + ", ".join(literal(row.get(column)) for column in names) + ")" for row in rows
-    )
-    return Statement(
-        f"INSERT INTO {name.sql()} ({', '.join(names)}) VALUES {values}", repeatable=False
-    )
+    return insert_rows(name, LINEAGE_COLUMNS, rows)
 
 
 def select_lineage(name: QualifiedName, *, output_version: str) -> Statement:

@@ -72,15 +72,22 @@ def delete_costs(table: QualifiedName, *, since: date) -> Statement:
     return Statement(f"DELETE FROM {table.sql()} WHERE day >= {literal(since.isoformat())}::DATE")
 
 
-def insert_costs(table: QualifiedName, rows: Sequence[Mapping[str, Any]]) -> Statement:
-    """Insert costs in one statement."""
-    names = [name for name, _ in COST_COLUMNS]
+def insert_rows(
+    table: QualifiedName, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
+) -> Statement:
+    """Insert rows in one statement; what a row lacks of the (name, type) *columns* is NULL."""
+    names = [name for name, _ in columns]
     values = ", ".join(
         "(" + ", ".join(literal(row.get(name)) for name in names) + ")" for row in rows
     )
     return Statement(
         f"INSERT INTO {table.sql()} ({', '.join(names)}) VALUES {values}", repeatable=False
     )
+
+
+def insert_costs(table: QualifiedName, rows: Sequence[Mapping[str, Any]]) -> Statement:
+    """Insert costs in one statement."""
+    return insert_rows(table, COST_COLUMNS, rows)
 
 
 def select_costs(table: QualifiedName) -> Statement:
