@@ -28,9 +28,9 @@ from monad.training.rows import (
     split_points,
     whereabouts,
 )
-from monad.training.scenario import ScenarioBatches, ScenarioModule
+from monad.training.scenario import ScenarioBatches, ScenarioModule, row_loaders
 from monad.training.settings import settings, training_end, validation_range
-from monad.training.streams import Plan, loader
+from monad.training.streams import Plan
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
@@ -135,12 +135,7 @@ def fit_scenario(
         monitor = ("val_loss", "min")
     best = run_trainer(
         lightning_module,
-        loader(
-            lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip),
-            plan,
-            lightning_module,
-        ),
-        loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
+        *row_loaders(batches, train, validation, chosen.rows, lightning_module),
         params,
         scratch / "lightning_checkpoints",
         monitor,

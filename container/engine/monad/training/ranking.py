@@ -23,9 +23,10 @@ from monad.training.scenario import (
     ScenarioModule,
     collected_metrics,
     infer,
+    row_loaders,
 )
 from monad.training.settings import Settings
-from monad.training.streams import Plan, loader
+from monad.training.streams import Plan
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
@@ -101,12 +102,7 @@ def fit_ranking(
     first = {name: value.clone() for name, value in head.state_dict().items()}
     best = run_trainer(
         trained,
-        loader(
-            lambda epoch, skip: batches.epoch(train, (params.seed, epoch), chosen.rows, skip),
-            plan,
-            trained,
-        ),
-        loader(lambda *_: batches.epoch(validation, None, 512)) if len(validation) else None,
+        *row_loaders(batches, train, validation, chosen.rows, trained),
         params,
         scratch / "lightning_checkpoints",
         monitor,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from monad.data.batches import Batch, RowReader, batches_by_length
 from monad.data.fields import FIRST
@@ -22,7 +23,7 @@ from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.loop import BudgetModule
 from monad.training.rows import Rows
-from monad.training.streams import Plan
+from monad.training.streams import Plan, loader
 from monad.training.threads import calibrate_threads
 
 _TRUNK_SCALE = 0.5
@@ -214,6 +215,23 @@ class ScenarioModule(BudgetModule):
             self.log(name, value)
         text = ", ".join(f"{name} {value:.4f}" for name, value in made.items())
         log_metrics(run_logger, f"Validation: {text}", {"step": self.global_step, **made})
+
+
+def row_loaders(
+    batches: ScenarioBatches,
+    train: Rows,
+    validation: Rows,
+    rows: int,
+    module: BudgetModule,
+) -> tuple[DataLoader, DataLoader | None]:
+    """Return the loaders of shuffled training rows, *rows* a batch, and of validation rows."""
+    plan = module.plan
+    shuffled = loader(
+        lambda epoch, skip: batches.epoch(train, (plan.seed, epoch), rows, skip), plan, module
+    )
+    if not len(validation):
+        return shuffled, None
+    return shuffled, loader(lambda *_: batches.epoch(validation, None, 512))
 
 
 def collected_metrics(
