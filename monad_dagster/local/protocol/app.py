@@ -25,7 +25,7 @@ from monad_dagster.local.protocol.arrow_results import ArrowRows
 from monad_dagster.local.protocol.queries import Query
 from monad_dagster.local.protocol.results import ResultSet
 from monad_dagster.local.session import Session
-from monad_dagster.local.stages.file_transfer import LargeFileResponse
+from monad_dagster.local.stages.file_sending import LargeFileResponse
 
 logger = logging.getLogger("monad_dagster.local")
 

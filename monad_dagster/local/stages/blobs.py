@@ -3,6 +3,7 @@
 A PUT or GET statement hands out a token that opens one stage for reading or writing, for a while.
 """
 
+import asyncio
 import contextlib
 import errno
 import secrets
@@ -16,7 +17,8 @@ from starlette.routing import Route
 
 from monad_dagster.local.errors import StatementError
 from monad_dagster.local.faults import faults_disk
-from monad_dagster.local.stages.file_transfer import LargeFileResponse, write_stream
+from monad_dagster.local.stages.file_sending import LargeFileResponse
+from monad_dagster.local.stages.file_transfer import gathered_body, write_stream
 
 if TYPE_CHECKING:
     from monad_dagster.local.account import Account
@@ -110,9 +112,9 @@ class Blobs:
                 raise faults_disk.no_space(path.name)
 
         try:
-            with partial.open("wb") as file:
-                await write_stream(request.stream(), file, check)
-            partial.replace(path)
+            with partial.open("wb") as file, gathered_body(request) as body:
+                await write_stream(body, file, check)
+            await asyncio.to_thread(partial.replace, path)  # frees what was there, maybe much
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

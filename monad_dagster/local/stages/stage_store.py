@@ -37,7 +37,8 @@ class StageStore:
     def directory(self, database: str, schema: str, stage: str) -> Path:
         """Return a stage's directory, creating it."""
         path = self.root.joinpath(*(_encode(part) for part in (database, schema, stage)))
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
         return path
 
     def resolve(self, database: str, schema: str, stage: str, relative: str) -> Path:
@@ -51,7 +52,8 @@ class StageStore:
         if ".." in parts or "\0" in relative:
             raise errors.StatementError(1003, "42000", f"Invalid stage path '{relative}'.")
         path = base.joinpath(*parts)
-        if not path.resolve().is_relative_to(base.resolve()):
+        place = path.resolve()
+        if not (place.is_relative_to(base) or place.is_relative_to(base.resolve())):
             raise errors.StatementError(1003, "42000", f"Invalid stage path '{relative}'.")
         return path
 
