@@ -21,7 +21,8 @@ from monad_dagster.local.stages.file_transfer import PIECE_BYTES
 
 TURN_BYTES = 16 << 20  # a thread sends this much at most before others have theirs
 _PATIENCE_MS = 20  # for a client that does not read, threads do not wait longer
-_SENDERS = ThreadPoolExecutor(4, "senders")
+SENDERS = 4
+_THREADS = ThreadPoolExecutor(SENDERS, "senders")
 _SIMPLE_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
@@ -96,7 +97,7 @@ class _Connection:
             loop, place = asyncio.get_running_loop(), span.start
             while place < span.stop and not self._transport.is_closing():
                 until = min(span.stop, place + TURN_BYTES)
-                place = await loop.run_in_executor(_SENDERS, _send_some, target, file, place, until)
+                place = await loop.run_in_executor(_THREADS, _send_some, target, file, place, until)
                 if place < until:
                     await _writable(target)
         except ConnectionError:
