@@ -10,16 +10,18 @@ import contextlib
 import os
 import re
 import select
+import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import FileResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from monad_dagster.local.stages.file_transfer import PIECE_BYTES
 
-TURN_BYTES = 16 << 20  # a thread sends this much at most before others have theirs
+TURN_BYTES, _TURN_SECONDS = 16 << 20, 0.2  # what a thread sends before others have their turn
 _PATIENCE_MS = 20  # for a client that does not read, threads do not wait longer
 SENDERS = 4
 _THREADS = ThreadPoolExecutor(SENDERS, "senders")
@@ -39,27 +41,25 @@ class LargeFileResponse(FileResponse):
             return
         file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            facts = os.fstat(file)
-            span = _span(Headers(scope=scope), facts.st_size)
+            facts, headers = os.fstat(file), Headers(scope=scope)
+            span = _span(headers, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
             if span is not None:
                 self.set_stat_headers(facts)
-                await self._send_span(connection, file, facts.st_size, span, send)
+                await send(self._start(span, facts.st_size, is_part="range" in headers))
+                await connection.send_file(file, span)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             os.close(file)
         if span is None:
             await super().__call__(scope, receive, send)
 
-    async def _send_span(
-        self, connection: "_Connection", file: int, size: int, span: range, send: Send
-    ) -> None:
-        headers, status = MutableHeaders(raw=list(self.raw_headers)), self.status_code
-        if len(span) < size:
-            status = 206
+    def _start(self, span: range, size: int, *, is_part: bool) -> Message:
+        headers = MutableHeaders(raw=list(self.raw_headers))
+        if is_part:
             headers["content-range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
         headers["content-length"] = str(len(span))
-        await send({"type": "http.response.start", "status": status, "headers": headers.raw})
-        await connection.send_file(file, span)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        status = 206 if is_part else self.status_code
+        return {"type": "http.response.start", "status": status, "headers": headers.raw}
 
 
 class _Connection:
@@ -94,10 +94,10 @@ class _Connection:
         target = os.dup(self._transport.get_extra_info("socket").fileno())
         try:
             await self._flush(target)
-            loop, place = asyncio.get_running_loop(), span.start
+            place = span.start
             while place < span.stop and not self._transport.is_closing():
                 until = min(span.stop, place + TURN_BYTES)
-                place = await loop.run_in_executor(_THREADS, _send_some, target, file, place, until)
+                place = await _on_thread(target, file, place, until)
                 if place < until:
                     await _writable(target)
         except ConnectionError:
@@ -128,15 +128,28 @@ def _span(headers: Headers, size: int) -> range | None:
     return span if span else None
 
 
+async def _on_thread(target: int, file: int, place: int, until: int) -> int:
+    """Let a thread send; it has ended when this returns, cancelled too: it uses descriptors."""
+    loop = asyncio.get_running_loop()
+    sending = loop.run_in_executor(_THREADS, _send_some, target, file, place, until)
+    try:
+        await asyncio.wait([sending])
+    finally:
+        if not sending.done():
+            await asyncio.wait([sending])
+    return sending.result()
+
+
 def _send_some(target: int, file: int, place: int, until: int) -> int:
-    """Send until the end or until the client takes nothing; return where the rest begins."""
+    """Send until the end, for a turn, or until the client takes nothing; return where it is."""
+    ends = time.monotonic() + _TURN_SECONDS
     poller = select.poll()
     poller.register(target, select.POLLOUT)
     while place < until:
         try:
             sent = os.sendfile(target, file, place, until - place)
         except BlockingIOError:
-            if not poller.poll(_PATIENCE_MS):
+            if not poller.poll(_PATIENCE_MS) or time.monotonic() > ends:
                 break
             continue
         if not sent:

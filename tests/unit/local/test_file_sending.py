@@ -97,6 +97,7 @@ def test_files_arrive_whole_on_one_connection(connection, content):
     [
         ("bytes=0-0", 0, 1),
         ("bytes=5-1048580", 5, 1048581),
+        (f"bytes=0-{SIZE - 1}", 0, SIZE),
         (f"bytes={SIZE - 3}-", SIZE - 3, SIZE),
         (f"bytes=7-{SIZE + 99}", 7, SIZE),
         ("bytes=-4", SIZE - 4, SIZE),
