@@ -14,12 +14,21 @@ from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import DataMode
 from monad.data.affinity import best_columns
 from monad.data.batches import RowReader
-from monad.data.device import DeviceColumns, windows
+from monad.data.device import DeviceColumns, shapes_for, windows
 from monad.data.ingest import build_store
 from monad.data.pairs import PairReader, feature_names
 from monad.data.representation import fit_representation
+from monad.logs import run_logger
+from monad.model.following import Softmax
+from monad.model.network import Network, Size
 from monad.tasks import RecommendationTask
 from monad.training.next_item import next_item_field
+from monad.training.pretraining import (
+    NextItemModule,
+    PretrainHeads,
+    PretrainModule,
+    drawn_positions,
+)
 from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
 from monad.training.streams import Plan, TimedStream
@@ -161,3 +170,85 @@ def test_windows_cut_on_the_device_are_those_that_the_reader_makes(reader):
         after = found["followed"] + 1
         torch.testing.assert_close(left.flatten()[after], right.flatten()[expected["followed"] + 1])
         assert not left[~here].any()
+
+
+def test_shapes_fit_all_windows_and_have_few_places_over():
+    """Every window fits into a shape, and most places of full batches hold an event."""
+    sizes = np.minimum(np.random.default_rng(0).geometric(1 / 40, 5_000) + 1, 201)
+    shapes = shapes_for(sizes, 4_096, 512, 8)
+    lengths = np.array([length for _, length in shapes])
+    assert len(shapes) <= 8
+    assert lengths[-1] >= sizes.max()
+    assert all(rows * length <= 4_096 for rows, length in shapes)
+    taken = lengths[np.searchsorted(lengths, sizes)]
+    assert sizes.sum() / taken.sum() > 0.8
+
+
+def test_an_epoch_of_shaped_batches_reads_every_window(reader):
+    """Batches have one of the shapes; each history is there, hardly any of them twice."""
+    whole = histories(reader, np.arange(reader.store.num_entities), reader.store.last_time)
+    batches = SequenceBatches(reader, whole, 200, 16)
+    batches.named = True
+    plain = sum(int((batch["window_size"] > 0).sum()) for batch in batches.epoch((0, 0)))
+    batches.fix_shapes()
+    made = list(batches.epoch((0, 0)))
+    assert {(len(b["window_begin"]), b["longest"]) for b in made} <= set(batches.shapes)
+    read = [
+        int(a) for b in made for a, n in zip(b["window_begin"], b["window_size"], strict=True) if n
+    ]
+    assert plain <= len(read) < 1.3 * plain
+    assert set(np.searchsorted(whole.begin, read, side="right")) == set(range(1, len(whole) + 1))
+
+
+def sequence_module(reader, side):
+    """A module that learns the next item on the CPU, with columns as on a device."""
+    torch.manual_seed(0)
+    network = Network(reader.representation, Size(16, 1, 2, 16, 0.0, 12))
+    plan = Plan(1, 1, 1e-3, None, 0.0, "Test")
+    position = reader.representation.item_field()
+    if side:
+        heads = PretrainHeads(reader.representation, network)
+        return PretrainModule(network, heads, plan, Softmax())
+    return NextItemModule(network, plan, position, Softmax(), run_logger)
+
+
+def test_a_loss_by_weight_is_the_loss_of_the_same_windows(reader):
+    """Filled-up batches of a fixed shape have the loss and gradients of batches as they come."""
+    module = sequence_module(reader, side=False)
+    whole = histories(reader, np.arange(6), reader.store.last_time)
+    size = np.minimum(whole.end - whole.begin, 13)
+    columns = DeviceColumns(reader, torch.device("cpu"))
+    fill = np.zeros(3, dtype=np.int64)
+    begin, size = np.concatenate([whole.begin, fill]), np.concatenate([size, fill])
+    cut = columns.cut(torch.from_numpy(begin), torch.from_numpy(size), 16)
+    found = module._loss_by_weight(cut)
+    wanted = module._sequence_loss(columns.sequences(windows(begin[:-3], (begin + size)[:-3])))
+    torch.testing.assert_close(found, wanted)
+    at = module.network.following.predicted.index(module.position)
+    weights = [module.network.following.queries[at].weight, *module.network.blocks.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(found, weights), torch.autograd.grad(wanted, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_smaller_losses_by_weight_are_finite_and_reach_their_heads(reader):
+    """Numbers, gaps and other fields learn from a filled-up batch, also from one without events."""
+    module = sequence_module(reader, side=True)
+    columns = DeviceColumns(reader, torch.device("cpu"))
+    for sizes in ([5, 9, 0], [0, 0, 0]):
+        begin = torch.from_numpy(np.array([0, 5, 0]))
+        module._loss_by_weight(columns.cut(begin, torch.tensor(sizes), 16)).backward()
+    gap = module.heads.gap.weight.grad
+    assert torch.isfinite(gap).all()
+    assert gap.abs().sum() > 0
+
+
+def test_positions_are_drawn_evenly_from_events_that_have_a_follower():
+    """No place is a row's last event, and rows are drawn by how many events they have."""
+    torch.manual_seed(0)
+    rows, places = drawn_positions(torch.tensor([1, 4, 0, 7, 0]), 9_000)
+    assert set(rows.tolist()) == {1, 3}
+    assert set(places[rows == 1].tolist()) == {0, 1, 2}
+    assert set(places[rows == 3].tolist()) == set(range(6))
+    assert abs(float((rows == 1).float().mean()) - 3 / 9) < 0.03

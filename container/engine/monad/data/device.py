@@ -12,9 +12,51 @@ import torch
 from monad.data.batches import Batch, RowReader
 from monad.data.fields import ABSENT
 
+SHAPED = "shaped"  # a batch with one of a few fixed shapes, filled up with rows of no events
+
 _PIECE = 2_000_000
 _ROUND = 8  # lengths of windows are rounded up to, so that there are fewer different shapes
+_SHORT = 64  # windows up to which half of that pays
 _BYTES = {"weekday": torch.uint8, "hour": torch.uint8, "source": torch.uint8}
+
+
+def shapes_for(sizes: np.ndarray, tokens: int, rows: int, most: int) -> list[tuple[int, int]]:
+    """Return (rows, length) of at most *most* shapes of batches that windows of *sizes* fit into.
+
+    Of all such lengths these leave the fewest places empty. Batches hold *tokens* places or *rows*
+    rows at most.
+    """
+    if not len(sizes):
+        return []
+    step = _ROUND if sizes.max() > _SHORT else _ROUND // 2
+    rounded, number = np.unique(-(-np.maximum(sizes, 2) // step) * step, return_counts=True)
+    upto = np.concatenate([[0], np.cumsum(number)])
+    places = np.full(
+        len(rounded) + 1, np.inf
+    )  # of the shortest windows, by how many lengths they are
+    places[0] = 0.0
+    chosen: list[np.ndarray] = []
+    for _ in range(min(most, len(rounded))):
+        # Adding one more shape: windows from `start` on are as long as the longest of them.
+        made = places[None, :-1] + (upto[1:, None] - upto[None, :-1]) * rounded[:, None]
+        made = np.where(np.tri(len(rounded), dtype=bool), made, np.inf)
+        start = made.argmin(1)
+        chosen.append(start)
+        places = np.concatenate([[0.0], made.min(1)])
+    lengths, end = [], len(rounded)
+    for start in reversed(chosen):
+        if end == 0:
+            break
+        lengths.append(int(rounded[end - 1]))
+        end = int(start[end - 1])
+    return [(int(np.clip(tokens // length, 1, rows)), length) for length in sorted(lengths)]
+
+
+def shaped_windows(begin: np.ndarray, end: np.ndarray, shape: tuple[int, int]) -> Batch:
+    """Return a batch that names its windows, of one shape; rows that are missing have no events."""
+    missing = shape[0] - len(begin)
+    begin, end = (np.concatenate([a, np.zeros(missing, a.dtype)]) for a in (begin, end))
+    return windows(begin, end) | {"longest": shape[1], SHAPED: True}
 
 
 def windows(begin: np.ndarray, end: np.ndarray) -> Batch:
@@ -63,7 +105,13 @@ class DeviceColumns:
         """Return what the reader's `sequences` gives for the same windows; asks nothing back."""
         begin = named["window_begin"].to(self.device, non_blocking=True)
         size = named["window_size"].to(self.device, non_blocking=True)
-        place = torch.arange(named["longest"], device=self.device)
+        made = self.cut(begin, size, named["longest"])
+        made["followed"] = _followed(size, named["longest"], named["num_followed"])
+        return made
+
+    def cut(self, begin: torch.Tensor, size: torch.Tensor, longest: int) -> Batch:
+        """Return windows of *longest* places without what depends on their number of events."""
+        place = torch.arange(longest, device=self.device)
         valid = place[None, :] < size[:, None]
         index = torch.where(valid, begin[:, None] + place[None, :], begin[:, None])
         made: dict[str, Any] = {"length": size, "valid": valid}
@@ -76,7 +124,6 @@ class DeviceColumns:
         gaps[:, 0] = 0.0
         made["gaps"] = gaps
         made |= {name: column[index].long() for name, column in self.small.items()}
-        made["followed"] = _followed(size, named["longest"], named["num_followed"])
         made["complete"] = self.complete
         return made
 

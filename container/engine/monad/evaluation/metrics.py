@@ -38,22 +38,34 @@ def log_loss(probabilities: np.ndarray, targets: np.ndarray) -> float:
     return float(-(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean())
 
 
+def average_precisions(
+    ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
+) -> np.ndarray:
+    """Return the average precision at k of each row that has relevant items."""
+    made = []
+    for mine, wanted in zip(ranked, relevant, strict=True):
+        best = min(len(wanted), k)
+        if best:
+            found = np.isin(mine[:k], wanted)
+            made.append((np.cumsum(found) / (np.arange(len(found)) + 1) * found).sum() / best)
+    return np.array(made)
+
+
 def ranking(
     ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
 ) -> dict[str, float]:
     """Return MAP@k, HR@k and NDCG@k over rows of ranked and of relevant items."""
-    average, hit, gain = [], [], []
+    hit, gain = [], []
     discount = 1.0 / np.log2(np.arange(k) + 2)
     for mine, wanted in zip(ranked, relevant, strict=True):
         found = np.isin(mine[:k], wanted)
         best = min(len(wanted), k)
         if not best:
             continue
-        precision = np.cumsum(found) / (np.arange(len(found)) + 1)
-        average.append(float((precision * found).sum() / best))
         hit.append(float(found.any()))
         gain.append(float((found * discount[: len(found)]).sum() / discount[:best].sum()))
-    if not average:
+    average = average_precisions(ranked, relevant, k)
+    if not len(average):
         return {f"MAP@{k}": float("nan"), f"HR@{k}": float("nan"), f"NDCG@{k}": float("nan")}
     return {
         f"MAP@{k}": float(np.mean(average)),

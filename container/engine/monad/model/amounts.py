@@ -142,12 +142,13 @@ class AmountHead(MemberHead):
         """Return predictions."""
         output = output.float()
         share, level = torch.softmax(output[..., :_BINS], -1), output[..., _BINS].exp()
+        mean = self.mean.to(output.device)  # outputs come to the CPU, the head may be elsewhere
         if self.point == "mean":
-            return ((share * self.mean).sum(-1) * level).numpy()
+            return ((share * mean).sum(-1) * level).numpy()
         median = self._quantile(share) * level
         if self.point == "median":
             return median.numpy()
-        centre = (share * _squash(self.mean * level[..., None])).sum(-1)
+        centre = (share * _squash(mean * level[..., None])).sum(-1)
         return _unsquash(_MEDIAN * _squash(median) + (1 - _MEDIAN) * centre).numpy()
 
     def explained(self, output: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -161,8 +162,8 @@ class AmountHead(MemberHead):
         at = (upto < level).sum(-1).clamp(max=_BINS - 1)[..., None]
         before = (upto - share).gather(-1, at)
         inside = ((level - before) / share.gather(-1, at).clamp(min=1e-9)).clamp(0, 1)
-        low = self.low.expand_as(share).gather(-1, at)
-        high = self.high.expand_as(share).gather(-1, at)
+        low = self.low.to(at.device).expand_as(share).gather(-1, at)
+        high = self.high.to(at.device).expand_as(share).gather(-1, at)
         return (low + inside * (high - low)).squeeze(-1)
 
 

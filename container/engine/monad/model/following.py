@@ -59,12 +59,16 @@ class Following(nn.Module):
         target: torch.Tensor,
         softmax: Softmax,
         complete: bool = False,
+        counted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean softmax loss; targets of events without the field are left out.
 
-        *complete* says that there are none, which a GPU would have to be asked and waited for.
+        *complete* says that there are none, which a GPU would have to be asked and waited for. With
+        *counted* (N) positions are left out by weight, so that shapes depend on no values.
         """
-        if not complete:
+        if counted is not None:
+            counted = counted & (target >= FIRST - 1)
+        elif not complete:
             known = target >= FIRST - 1
             states, target = states[known], target[known]
         if not len(target):
@@ -72,7 +76,7 @@ class Following(nn.Module):
         at = self.predicted.index(position)
         query = self.queries[at](states)
         if len(table) <= softmax.full_items:
-            return linear_cross_entropy(query, table, self.biases[at], target)
+            return linear_cross_entropy(query, table, self.biases[at], target, counted)
         return sampled_cross_entropy(
-            query, table, self.biases[at], target, softmax.negatives, FIRST
+            query, table, self.biases[at], target, softmax.negatives, FIRST, counted
         )

@@ -19,7 +19,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, target: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        target: torch.Tensor,
+        known: torch.Tensor | None,
     ) -> torch.Tensor:
         most = _CHUNK_SCORES_GPU if x.is_cuda else _CHUNK_SCORES
         size = max(1, min(len(x), most // len(weight)))
@@ -36,28 +41,45 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 scores = (part @ table.T).float().add_(bias)
             scores = torch.softmax(scores, -1)  # one pass over each row
             picked = scores.gather(1, wanted[:, None])
-            total -= picked.clamp(min=1e-35).log().sum()
+            logs = picked.clamp(min=1e-35).log()
             scores.scatter_(1, wanted[:, None], picked - 1.0)
+            if known is not None:
+                counted = known[at : at + size, None]
+                logs = logs * counted
+                scores *= counted
+            total -= logs.sum()
             grad_bias += scores.sum(0)
             share = scores.to(x.dtype)
             grad_x[at : at + size] = share @ table
             grad_weight += share.T @ part
-        ctx.save_for_backward(grad_x, grad_weight, grad_bias)
-        ctx.count = max(len(x), 1)
-        return total / ctx.count
+        if known is None:
+            count = total.new_full((), max(len(x), 1))
+        else:
+            count = known.sum(dtype=torch.float32).clamp(min=1.0)
+        ctx.save_for_backward(grad_x, grad_weight, grad_bias, count)
+        return total / count
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        grad_x, grad_weight, grad_bias = ctx.saved_tensors
-        scale = grad / ctx.count
-        return grad_x * scale.to(grad_x.dtype), grad_weight * scale, grad_bias * scale, None
+        grad_x, grad_weight, grad_bias, count = ctx.saved_tensors
+        scale = grad / count
+        return grad_x * scale.to(grad_x.dtype), grad_weight * scale, grad_bias * scale, None, None
 
 
 def linear_cross_entropy(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, target: torch.Tensor
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    target: torch.Tensor,
+    known: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return the mean full softmax loss of (N, D) queries over a (C, D) table."""
-    return _LinearCrossEntropy.apply(x, weight, bias, target)  # type: ignore[return-value]
+    """Return the mean full softmax loss of (N, D) queries over a (C, D) table.
+
+    Positions that are not *known* (N) do not count; their targets may be any class.
+    """
+    return _LinearCrossEntropy.apply(  # type: ignore[return-value]
+        x, weight, bias, target, known
+    )
 
 
 def sampled_cross_entropy(
@@ -67,11 +89,13 @@ def sampled_cross_entropy(
     target: torch.Tensor,
     negatives: int,
     first: int,
+    known: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the softmax loss over each target and uniform *negatives* shared by all positions.
 
     Uniform draws stand for `classes / negatives` of the table each, the logQ correction of a
-    uniform proposal; draws that hit a position's own target are left out for it.
+    uniform proposal; draws that hit a position's own target are left out for it. Positions that
+    are not *known* (N) do not count.
     """
     drawn = torch.randint(first, len(weight), (negatives,), device=x.device)
     rows = functional.embedding(torch.cat([target, drawn]), weight).to(x.dtype)
@@ -81,4 +105,7 @@ def sampled_cross_entropy(
     other = (x @ rows[len(target) :].T).float() + (biases[len(target) :] + shift)
     other = other.masked_fill(drawn[None, :] == target[:, None], -math.inf)
     scores = torch.cat([positive[:, None], other], dim=1)
-    return functional.cross_entropy(scores, torch.zeros_like(target))
+    if known is None:
+        return functional.cross_entropy(scores, torch.zeros_like(target))
+    loss = functional.cross_entropy(scores, torch.zeros_like(target), reduction="none")
+    return (loss * known).sum() / known.sum().clamp(min=1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from monad.model.network import compiled_through
@@ -12,7 +13,22 @@ from monad.model.network import compiled_through
 _COMPILES = False  # layers, within a budget
 
 
-def set_up(module: Any, validation: DataLoader | None, trainer: Any) -> None:
+class SetUp(Callback):
+    """Sets the GPU up once the trainer has taken it.
+
+    Not before: on taking a GPU, Lightning frees the work spaces of libraries, and graphs that were
+    captured earlier would go on writing there.
+    """
+
+    def __init__(self, validation: DataLoader | None) -> None:
+        self.validation = validation
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Set up with a batch of the validation."""
+        _set_up(pl_module, self.validation, trainer)
+
+
+def _set_up(module: Any, validation: DataLoader | None, trainer: Any) -> None:
     """Do a step on the GPU without learning from it, before the budget's clock runs.
 
     The first step makes a context, loads kernels and puts columns on the device: seconds that depend
@@ -40,10 +56,35 @@ def set_up(module: Any, validation: DataLoader | None, trainer: Any) -> None:
 
     step()
     _compile(module, step)
+    if getattr(module, "shapes", None):
+        _capture(module, device, half)
     module.setup_seconds = time.monotonic() - begun
     module.plan.started += module.setup_seconds
     module.plan.deadline += module.setup_seconds
     module.lines.info("Set up %s in %.1f seconds, before the budget", device, module.setup_seconds)
+
+
+def release(module: Any) -> None:
+    """Give back what `set_up` made, however training ended."""
+    if getattr(module, "graphs", None) is not None:
+        module.graphs = None
+    if getattr(module, "network", None) is not None:
+        module.network.through = None
+
+
+def _capture(module: Any, device: torch.device, half: torch.dtype | None) -> None:
+    """Capture steps as graphs, or go on without where that does not work."""
+    module.train()
+    try:
+        module.make_graphs(device, half)
+    except Exception as error:  # of any kind: an operation of a custom part may not be captured
+        module.graphs = None
+        module.zero_grad()
+        module.lines.warning(
+            "Steps could not be captured as CUDA graphs, training is slower without: %s: %s",
+            type(error).__name__,
+            error,
+        )
 
 
 def _compile(module: Any, step: Callable[[], None]) -> None:

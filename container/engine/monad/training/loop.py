@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader
 from monad.config.params import TrainingParams
 from monad.logs import log_metrics
 from monad.model.heads import to_device
-from monad.model.network import Network
 from monad.training.averaging import Averaging
-from monad.training.gpu import set_up
+from monad.training.gpu import SetUp, release
 from monad.training.ranks import agreed, gpu_present, rank_and_size
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.streams import BatchStream, Plan, Prefetched, TimedStream
@@ -303,7 +302,7 @@ def run_trainer(
         save_top_k=1 if budget else -1,
         save_weights_only=budget,
     )
-    callbacks: list[Any] = [_Watch(), keeper, *params.callbacks]
+    callbacks: list[Any] = [SetUp(validation), _Watch(), keeper, *params.callbacks]
     if module.plan.averaged:
         callbacks.insert(0, Averaging())
     if params.checkpoint_every_n_steps:
@@ -346,16 +345,13 @@ def run_trainer(
         **device_settings(params),
     )
     continued = _continued(train, attempt)
-    set_up(module, validation, trainer)
     try:
         trainer.fit(module, train, validation, ckpt_path=continued, weights_only=True)
     finally:
         module.trainer = trainer  # which a module does not know where other processes trained it
         if trainer.world_size == 1:
             module.trained_on = trainer.strategy.root_device
-        network = getattr(module, "network", None)
-        if isinstance(network, Network):
-            network.through = None
+        release(module)
         if continued is not None:
             continued.unlink(missing_ok=True)
     found = Path(keeper.best_model_path) if keeper.best_model_path else None

@@ -28,10 +28,12 @@ from monad.training.resume import Attempt
 from monad.training.rows import Labeler
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
+    AFTERWARDS,
     AVERAGED,
     LAST_EVENTS,
     history_rate,
     log_choices,
+    most_steps,
     settings,
     shape_of,
     softmax_of,
@@ -48,7 +50,7 @@ _ASKED = 300
 _FEWEST = 20
 _SHARE = 0.98
 _ASKED_ROWS = 128
-_WEIGHING = 1.5  # time that weighing the counts takes, in validations
+_WEIGHING = 3.0  # time that weighing the counts takes, in validations
 _COUNTING = 1e-6  # seconds that counting takes for each event
 _NOBODY = np.zeros(0, dtype=np.int64)
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
@@ -107,21 +109,19 @@ def count_followers(
 
 
 @torch.inference_mode()
-def weigh_followers(
+def gains_by_weight(
     module: "MonadModuleImpl",
     head: NextItemHead,
     reader: RowReader,
     asked: Histories,
     device: torch.device,
-) -> None:
-    """Choose how much the counts weigh, by the ranks of held-out last events.
+) -> tuple[torch.Tensor, bool]:
+    """Return NDCG@10 of held-out last events by how much the counts weigh.
 
-    Items of the history are left out where the answers are new ones as a rule.
+    Items of the history are left out where the answers are new ones as a rule, which is told too.
     """
-    network, position = module.network.eval(), module.item_position
-    network.to(device)
-    head.to(device)
-    gains = torch.zeros(2, len(WEIGHTS), dtype=torch.float64)
+    network, position = module.network, module.item_position
+    gains = torch.zeros(2, len(WEIGHTS), dtype=torch.float64, device=device)
     repeats = 0
     for at in range(0, len(asked), _ASKED_ROWS):
         end = asked.end[at : at + _ASKED_ROWS]
@@ -141,12 +141,40 @@ def weigh_followers(
             for kind, rank in enumerate((better.sum(1), (better & ~seen).sum(1))):
                 gains[kind, k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
     new = repeats < _REPEATED * len(asked)
-    found = gains[int(new)] / len(asked)
+    return gains[int(new)].cpu() / len(asked), new
+
+
+def choose_weights(
+    module: "MonadModuleImpl",
+    head: NextItemHead,
+    reader: RowReader,
+    asked: Histories,
+    device: torch.device,
+    before: dict[str, torch.Tensor],
+) -> None:
+    """Choose how much the counts weigh, and whether the network stays as it was *before*.
+
+    Both by the ranks of held-out last events: a network that pretraining has brought as far as the
+    data go only gets worse by more of it.
+    """
+    network = module.network.eval().to(device)
+    head.to(device)
+    found, new = gains_by_weight(module, head, reader, asked, device)
+    trained = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(before)
+    earlier, _ = gains_by_weight(module, head, reader, asked, device)
+    kept = "the scenario's"
+    if float(earlier.max()) > float(found.max()):
+        found, kept = earlier, "the foundation model's"
+    else:
+        network.load_state_dict(trained)
     best = int(found.argmax())
     head.followers.weight.fill_(WEIGHTS[best])
     run_logger.info(
-        "Counts of what follows weigh %.1f beside the network: NDCG@10 %.4f, without them %.4f%s",
+        "Counts of what follows weigh %.1f beside the network, whose weights are %s: NDCG@10 %.4f,"
+        " without the counts %.4f%s",
         WEIGHTS[best],
+        kept,
         float(found[best]),
         float(found[0]),
         ", items of the history left out" if new else "",
@@ -192,6 +220,7 @@ def fit_next_item(
         label="Training",
         deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
         timed_epochs=adapts and "epochs" not in params.given,
+        most_steps=most_steps(params, batches.num_batches(), AFTERWARDS),
         seed=params.seed,
         averaged=adapts and AVERAGED,
     )
@@ -212,6 +241,7 @@ def fit_next_item(
     def epoch(number: int, skip: int) -> Iterator[Batch]:
         return islice(batches.epoch((params.seed + 2, number)), skip, None)
 
+    before = {name: value.detach().clone() for name, value in module.network.state_dict().items()}
     best = run_trainer(
         lightning_module,
         loader(epoch, plan, lightning_module),
@@ -226,7 +256,7 @@ def fit_next_item(
         assert isinstance(head, NextItemHead)
         device = lightning_module.trained_on
         count_followers(module, head, reader, train, device)
-        weigh_followers(module, head, reader, asked, device)
+        choose_weights(module, head, reader, asked, device, before)
     module.network.cpu()
     head.cpu()
     run_logger.info("Next-item training took %.1f seconds", time.monotonic() - begun)

@@ -16,19 +16,20 @@ from torch.nn import functional
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.batches import FUTURE_DAYS, Batch, RowReader, batches_by_length
-from monad.data.device import DeviceColumns
+from monad.data.device import SHAPED, DeviceColumns
 from monad.data.representation import Representation
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.following import Softmax
 from monad.model.head import MemberHead
 from monad.model.network import Network
+from monad.training.graphs import StepGraphs
 from monad.training.loop import BudgetModule
 from monad.training.sequences import SequenceBatches
 from monad.training.streams import Plan
 
 _SIDE_POSITIONS = 1_024  # positions that learn the smaller fields, times and numbers
 _GAP_EDGES = (0.5, 3.0, 5.0, 6.5, 7.3, 8.0, 9.0, 9.6, 10.4, 11.2)  # log minutes
-_SPLIT_EVERY, _SPLIT_EVERY_GPU = 4, 12  # every so many batches learn future windows
+_SPLIT_EVERY, _SPLIT_EVERY_GPU = 4, 48  # every so many batches learn future windows
 _RANKED = 10
 
 
@@ -52,15 +53,24 @@ class PretrainHeads(nn.Module):
         self.future = MemberHead(outputs, network.size.summary, network.size.dropout)
 
     def side_loss(
-        self, network: Network, x: torch.Tensor, batch: Batch, rows: torch.Tensor, at: torch.Tensor
+        self,
+        network: Network,
+        x: torch.Tensor,
+        batch: Batch,
+        rows: torch.Tensor,
+        at: torch.Tensor,
+        counted: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the loss of smaller fields, numbers and time gaps at some positions."""
+        """Return the loss of smaller fields, numbers and time gaps at some positions.
+
+        With *counted* (N) shapes depend on no values.
+        """
         total = x.sum() * 0.0
         for k in network.following.predicted:
             if k != self.item:
                 table = network.events.vectors(k)
                 codes = batch["codes"][k][rows, at]
-                loss = network.following.loss(k, x, table, codes, Softmax())
+                loss = network.following.loss(k, x, table, codes, Softmax(), counted=counted)
                 total = total + 0.25 * loss
         for i, score in enumerate(self.number_scores):
             values = batch["numbers"][rows, at, i]
@@ -92,6 +102,29 @@ def next_item_loss(
     return network.following.loss(position, x, table, target, softmax, complete)
 
 
+def next_item_loss_by_weight(
+    network: Network, states: torch.Tensor, batch: Batch, position: int, softmax: Softmax
+) -> torch.Tensor:
+    """Return what `next_item_loss` does, at all places of a batch, of which some do not count."""
+    x = states[:, :-1].flatten(0, 1)
+    target = batch["codes"][position][:, 1:].flatten()
+    counted = batch["valid"][:, 1:].flatten()
+    table = network.events.vectors(position)
+    return network.following.loss(position, x, table, target, softmax, counted=counted)
+
+
+def drawn_positions(length: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw (row, place) of *number* events that another one of their row follows.
+
+    Rows have *length* (B) events. Without any such event the places are the first row's first.
+    """
+    upto = (length - 1).clamp(min=0).cumsum(0)
+    drawn = (torch.rand(number, device=length.device, dtype=torch.float64) * upto[-1]).long()
+    row = torch.searchsorted(upto, drawn, right=True).clamp(max=len(length) - 1)
+    before = torch.where(row > 0, upto[(row - 1).clamp(min=0)], 0)
+    return row, (drawn - before).clamp(min=0)
+
+
 def last_event_ranks(
     network: Network, states: torch.Tensor, batch: Batch, position: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,32 +154,95 @@ class NextItemModule(BudgetModule):
         self.side: PretrainHeads | None = None
         self.reader: RowReader | None = None  # of the columns that windows are cut out of
         self._columns: DeviceColumns | None = None
+        self.shapes: list[tuple[int, int]] = []  # (rows, length) of shaped batches
+        self.graphs: StepGraphs | None = None
+        self._replayed = False
         self.last_events = True  # validation asks for last events, not for every position
         self._validated: list[tuple[torch.Tensor, ...]] = []
 
-    def cut_on_device(self, reader: RowReader, *batches: SequenceBatches) -> None:
+    def cut_on_device(
+        self, reader: RowReader, train: SequenceBatches, checks: SequenceBatches
+    ) -> None:
         """Let windows be cut on the device, out of columns that are put there once."""
         if reader.dense:
             return
         self.reader = reader
-        for each in batches:
-            each.named = True
+        train.named = checks.named = True
+        train.fix_shapes()
+        self.shapes = train.shapes
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Move a batch to the device, or make there what it names."""
         if "window_begin" not in batch:
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if SHAPED in batch and self.graphs is not None:  # which cut by themselves
+            return batch | {
+                "length": batch["window_size"],
+                "followed": range(batch["num_followed"]),
+            }
+        return self.columns(device).sequences(batch)
+
+    def columns(self, device: torch.device) -> DeviceColumns:
+        """Return the encoded columns on a device."""
         if self._columns is None:
             assert self.reader is not None
             self._columns = DeviceColumns(self.reader, device)
-        return self._columns.sequences(batch)
+        return self._columns
+
+    def make_graphs(self, device: torch.device, half: torch.dtype | None) -> None:
+        """Capture a graph of a step for each shape that batches have."""
+        columns = self.columns(device)
+
+        def loss_of(begin: torch.Tensor, size: torch.Tensor, longest: int) -> torch.Tensor:
+            return self._loss_by_weight(columns.cut(begin, size, longest))
+
+        trained = [p for p in self.parameters() if p.requires_grad]
+        self.graphs = StepGraphs(trained, loss_of, device, half)
+        self.graphs.capture(self.shapes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""
         if "future_counts" in batch:
             assert self.side is not None
             return 2.0 * self.side.future_counts(self.network, batch)
+        self._replayed = self.graphs is not None and SHAPED in batch
+        if self._replayed:
+            assert self.graphs is not None
+            return self.graphs.step(
+                batch["window_begin"], batch["window_size"], int(batch["longest"])
+            )
         return self._sequence_loss(batch)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Forget gradients, but not those that a graph has already made."""
+        if not self._replayed:
+            optimizer.zero_grad()
+
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Make gradients, or take those that a graph has made."""
+        if not self._replayed:
+            loss.backward(*args, **kwargs)
+            return
+        assert self.graphs is not None
+        self.graphs.give_gradients()
+        self._replayed = False
+
+    def _loss_by_weight(self, batch: Batch) -> torch.Tensor:
+        """Return what `_sequence_loss` does by operations whose shapes depend on no values."""
+        states = self.network.encode(batch)
+        total = states.sum() * 0.0
+        if self.position >= 0:
+            total = next_item_loss_by_weight(
+                self.network, states, batch, self.position, self.softmax
+            )
+        if self.side is not None:
+            rows, at = drawn_positions(batch["length"], _SIDE_POSITIONS)
+            counted = batch["length"][rows] > at + 1
+            x = states[rows, at]
+            total = total + self.side.side_loss(
+                self.network, x, batch, rows, (at + 1).clamp(max=states.shape[1] - 1), counted
+            )
+        return total
 
     def _sequence_loss(self, batch: Batch) -> torch.Tensor:
         states = self.network.encode(batch)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
+from monad.evaluation.metrics import average_precisions
 from monad.logs import run_logger
 from monad.model.items import ItemHead
 from monad.training.loop import BudgetModule, run_trainer, take_best
@@ -21,7 +22,6 @@ from monad.training.rows import Rows
 from monad.training.scenario import (
     ScenarioBatches,
     ScenarioModule,
-    collected_metrics,
     infer,
     row_loaders,
 )
@@ -31,6 +31,8 @@ from monad.training.streams import Plan
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
 
+_BEST = 12  # items of a row that validation looks at
+_ERRORS = 1.64  # standard errors by which training must be worse than its start to be given up
 _ROWS = 64  # of a batch: each brings some hundred and fifty pairs
 _PASSES, _FEWEST_STEPS = 3, 300
 MOST_POINTS, _STEP_WEEKS = 14, 2
@@ -112,12 +114,12 @@ def fit_ranking(
     if asked or not adapts:  # else the last: few validation rows make their best moment luck
         take_best(trained, best)
     last = _validated(module, head, batches, validation, device)
-    if adapts and last < start:
+    if adapts and clearly_less(last, start):
         run_logger.warning(
             "Training ranks the validation rows worse (MAP@12 %.4f) than the start, which is by how"
             " often items were taken (%.4f): the start is kept",
-            last,
-            start,
+            last.mean(),
+            start.mean(),
         )
         head.load_state_dict(first)
     module.network.cpu()
@@ -125,20 +127,26 @@ def fit_ranking(
     return trained, {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
 
 
+def clearly_less(found: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether values of the same rows are lower on average, by more than chance explains."""
+    if len(found) < 2:
+        return False
+    difference = found - other
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    return bool(difference.mean() < -_ERRORS * error)
+
+
 def _validated(
     module: "MonadModuleImpl", head: ItemHead, batches: ScenarioBatches, rows: Rows, device: str
-) -> float:
-    """Return the ranking metric on validation rows; 0 without any."""
-    if not len(rows):
-        return 0.0
-    found = [
-        (torch.topk(output, min(12, output.shape[1])).indices.numpy(), batch)
-        for output, batch in infer(module.network, head, batches.epoch(rows, None, 512), device)
-    ]
-    outputs = [
-        (top, {k: batch[k].cpu() for k in ("target_rows", "target_items")}) for top, batch in found
-    ]
-    return collected_metrics(module.task, outputs)["MAP@12_0"]
+) -> np.ndarray:
+    """Return the average precision at 12 of each validation row."""
+    ranked, wanted = [], []
+    if len(rows):
+        for output, batch in infer(module.network, head, batches.epoch(rows, None, 512), device):
+            ranked += list(torch.topk(output, min(_BEST, output.shape[1])).indices.numpy())
+            owners, items = (batch[f"target_{k}"].cpu().numpy() for k in ("rows", "items"))
+            wanted += [items[owners == row] for row in range(len(output))]
+    return average_precisions(ranked, wanted, _BEST)
 
 
 def _prepared(

@@ -255,11 +255,16 @@ def collected_metrics(
     return found | extra_metrics(extra, task, predictions, targets)
 
 
-@torch.inference_mode()
 def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -> Iterator[Any]:
-    """Yield (raw output on the CPU, batch) pairs."""
+    """Return an iterator over (raw output on the CPU, batch) pairs."""
+    # Weights that are moved in inference mode could not be trained afterwards.
     network.eval().to(device)
     head.eval().to(device)
+    return _inferred(network, head, batches, device)
+
+
+@torch.inference_mode()
+def _inferred(network: Network, head: Head, batches: Iterator[Batch], device: str) -> Iterator[Any]:
     most = torch.get_num_threads()
     calibrated = -math.inf
     try:

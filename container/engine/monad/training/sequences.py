@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from monad.data.batches import Batch, RowReader, batches_by_length
-from monad.data.device import windows
+from monad.data.device import shaped_windows, shapes_for, windows
 
 _MOST_WINDOWS = 4
+_MOST_SHAPES, _BATCHES_A_SHAPE = 12, 4
 
 
 @dataclasses.dataclass
@@ -62,6 +63,13 @@ class SequenceBatches:
         self.tokens = tokens
         self.rows = rows
         self.named = False  # give windows by name, for columns that lie on the device
+        self.shapes: list[tuple[int, int]] = []  # of which an epoch's batches have one
+
+    def fix_shapes(self) -> None:
+        """Let an epoch's batches have one of a few shapes, shortest first."""
+        sizes = np.minimum(self.chosen.counts, self.window)
+        most = int(np.clip(self.num_batches() // _BATCHES_A_SHAPE, 1, _MOST_SHAPES))
+        self.shapes = shapes_for(sizes, self.tokens, self.rows, most)
 
     def read(self, begin: np.ndarray, end: np.ndarray) -> Batch:
         """Return a batch of windows."""
@@ -95,8 +103,30 @@ class SequenceBatches:
         )
         end = end - np.where(newest, 0, back)
         begin = np.maximum(begin, end - self.window)
+        if self.shapes:
+            yield from self._shaped(begin, end, random)
+            return
         for part in batches_by_length(end - begin, self.tokens, self.rows, random):
             yield self.read(begin[part], end[part])
+
+    def _shaped(
+        self, begin: np.ndarray, end: np.ndarray, random: np.random.Generator
+    ) -> Iterator[Batch]:
+        """Yield all windows in batches of fixed shapes, in random order.
+
+        A last batch that is at least half full is filled up with windows of its shape.
+        """
+        shape = np.searchsorted([length for _, length in self.shapes], end - begin)
+        parts: list[tuple[int, np.ndarray]] = []
+        for k, (rows, _) in enumerate(self.shapes):
+            mine = random.permutation(np.flatnonzero(shape == k))
+            rest = len(mine) % rows
+            if 2 * rest >= rows and len(mine) > rows:
+                mine = np.concatenate([mine, mine[: rows - rest]])
+            parts += [(k, mine[at : at + rows]) for at in range(0, len(mine), rows)]
+        for at in random.permutation(len(parts)):
+            k, part = parts[at]
+            yield shaped_windows(begin[part], end[part], self.shapes[k])
 
     def in_order(self) -> Iterator[Batch]:
         """Yield every history's newest window once, ordered by length."""

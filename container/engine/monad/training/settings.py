@@ -26,6 +26,10 @@ _DROPOUT = {False: {False: 0.2, True: 0.5}, True: {False: 0.4, True: 0.5}}
 _FEW_EVENTS, _FEW_DROPOUT = 500_000, 0.3
 _SOFTMAX_GPU, _SOFTMAX_CPU = (50_000, 4_096), (5_000, 512)
 _BATCHES_GPU, _BATCHES_CPU = (4_096, 65_536, 60), (1_024, 8_192, 200)  # least, most, a pass
+# Passes over the histories, on a GPU and on a CPU with its smaller network, after which more training
+# only remembers them; a next-item scenario that goes on from pretraining makes half as many. A
+# budget that allows more is not used up. See docs/experiments.md.
+_MOST_PASSES, AFTERWARDS = {True: 30, False: 120}, 0.5
 _RATE_SHORT = 2.5e-3
 # By whether there are few events: on a CPU for long histories, on a GPU for all.
 _RATE, _RATE_GPU = {True: 4e-3, False: 3e-3}, {True: 2e-3, False: 1e-3}
@@ -154,6 +158,13 @@ def softmax_of(gpu: bool, adapts: bool) -> Softmax:
     if not adapts:
         return Softmax()
     return Softmax(*(_SOFTMAX_GPU if gpu else _SOFTMAX_CPU))
+
+
+def most_steps(params: TrainingParams, steps_a_pass: int, share: float = 1.0) -> int | None:
+    """Return the steps after which training within a budget ends, or None where epochs say it."""
+    if params.time_budget_seconds is None or "epochs" in params.given:
+        return None
+    return int(share * _MOST_PASSES[uses_gpu(params)] * steps_a_pass)
 
 
 def log_choices(logger: logging.Logger, size: Size, softmax: Softmax, items: int) -> None:
