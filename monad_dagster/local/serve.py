@@ -89,7 +89,7 @@ def _serve(args: argparse.Namespace) -> None:
     account.extensions["wanted_runner"] = args.runner
     listener = _listen(args)
     if is_loopback(args.host):
-        _send_unpaced(listener)
+        send_unpaced(listener)
     host, port = listener.getsockname()[:2]
     host = _reachable(host)
     account.address = (host, port)
@@ -130,7 +130,7 @@ def _listen(args: argparse.Namespace) -> socket.socket:
     return listener
 
 
-def _send_unpaced(listener: socket.socket) -> None:
+def send_unpaced(listener: socket.socket) -> None:
     """Let connections send as fast as they can; there is no congestion on loopback.
 
     A host whose default is BBR spaces segments by timers, which a gigabyte's GET notices.

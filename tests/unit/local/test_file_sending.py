@@ -1,8 +1,10 @@
 """Files go out by the kernel and uploads come in gathered, over real connections of uvicorn."""
 
+import contextlib
 import http.client
 import os
 import socket
+import ssl
 import threading
 
 import pytest
@@ -11,9 +13,11 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from monad_dagster.local.serve import send_unpaced
 from monad_dagster.local.stages import file_sending
 from monad_dagster.local.stages.file_sending import TURN_BYTES, LargeFileResponse
 from monad_dagster.local.stages.file_transfer import GATHERED_BYTES, TAIL_BYTES, gathered_body
+from tests.support.certificates import make_certificate
 
 SIZE = TURN_BYTES + 12345  # more than one turn of a thread
 
@@ -40,9 +44,9 @@ def uploads():
     return []
 
 
-@pytest.fixture(scope="module")
-def address(folder, uploads):
-    """Serve the directory, and take uploads."""
+@contextlib.contextmanager
+def serving(folder, uploads, **options):
+    """Serve a directory and take uploads; yield the address."""
 
     async def files(request):
         return LargeFileResponse(folder / request.path_params["name"])
@@ -61,12 +65,21 @@ def address(folder, uploads):
         ]
     )
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    send_unpaced(listener)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", **options)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield listener.getsockname()
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def address(folder, uploads):
+    """Serve the directory as the account does."""
+    with serving(folder, uploads) as address:
+        yield address
 
 
 @pytest.fixture
@@ -231,3 +244,31 @@ def test_a_connection_is_as_before_after_an_upload(connection, content):
     connection.request("PUT", "/upload", content[: 2 * TAIL_BYTES])
     assert int(connection.getresponse().read()) == 2 * TAIL_BYTES
     assert fetch(connection, "small")[2] == b"small"
+
+
+@pytest.mark.parametrize("options", ["tls", "h11"])
+def test_other_connections_take_the_other_way(folder, content, uploads, tmp_path, options):
+    """Where the kernel cannot send, under TLS or another HTTP parser, the same bytes arrive."""
+    cert, key = make_certificate(tmp_path)
+    chosen = {"tls": {"ssl_certfile": cert, "ssl_keyfile": key}, "h11": {"http": "h11"}}[options]
+    with serving(folder, uploads, **chosen) as address:
+        if options == "tls":
+            context = ssl.create_default_context(cafile=cert)
+            connection = http.client.HTTPSConnection(*address, timeout=30, context=context)
+        else:
+            connection = http.client.HTTPConnection(*address, timeout=30)
+        assert fetch(connection, "large")[2] == content
+        assert fetch(connection, "large", Range="bytes=3-99")[2] == content[3:100]
+        connection.request("PUT", "/upload", content)
+        assert int(connection.getresponse().read()) == SIZE
+        connection.close()
+    assert b"".join(uploads[-1]) == content
+
+
+def test_connections_on_loopback_are_not_paced():
+    """What a listener accepts sends without the host's congestion control."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        send_unpaced(listener)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            used = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    assert used.rstrip(b"\0") == b"reno"

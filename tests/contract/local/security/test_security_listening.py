@@ -1,7 +1,5 @@
 """Where the account listens, that TLS works, and that no secret reaches a log."""
 
-import datetime as dt
-import ipaddress
 import json
 import subprocess
 import sys
@@ -9,12 +7,9 @@ from pathlib import Path
 
 import pytest
 import snowflake.connector
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from monad_dagster.local import LocalAccount
+from tests.support.certificates import make_certificate
 
 
 def test_listens_on_loopback_only(account):
@@ -44,33 +39,7 @@ def test_other_addresses_need_tls(tmp_path, host):
 @pytest.fixture
 def certificate(tmp_path):
     """Return the files of a self-signed certificate for 127.0.0.1 and of its key."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local account")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(cert_file), str(key_file)
+    return make_certificate(tmp_path)
 
 
 def test_tls(tmp_path, certificate, monkeypatch):
