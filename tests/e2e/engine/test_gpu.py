@@ -22,6 +22,7 @@ from monad.model.following import Softmax
 from monad.model.network import Network, Size
 from monad.targets import sketch
 from monad.training.pretraining import NextItemModule
+from monad.training.ranks import gpu_present
 from monad.training.sequences import SequenceBatches, histories
 from monad.training.streams import Plan
 from monad.ui import pretrain
@@ -29,7 +30,7 @@ from monad.ui.module import RecommendationTask, load_from_foundation_model
 from tests.e2e.engine.test_tasks import TASKS
 from tests.unit.engine.sample import shop_config, write_config, write_shop
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+pytestmark = pytest.mark.skipif(not gpu_present(), reason="no GPU")
 CUTOFF = "2020-07-01"
 
 
@@ -82,7 +83,7 @@ def test_a_captured_step_has_the_loss_and_gradients_of_a_plain_one(reader, half)
 
 def test_training_steps_are_captured_and_fit_the_data(tmp_path, caplog):
     """Pretraining under a budget replays graphs, says nothing of a failed capture, and learns."""
-    directory = write_shop(tmp_path, customers=300)
+    directory = write_shop(tmp_path, customers=2_000)
     values = shop_config(directory, time_budget_seconds=8.0, accelerator="gpu")
     with caplog.at_level(logging.INFO, logger="monad"):
         pretrain(write_config(directory, values), directory / "fm")
@@ -149,11 +150,27 @@ def test_texts_and_vectors_train_on_a_gpu(tmp_path):
     assert (directory / "fm" / "best_model.ckpt").is_file()
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
-def test_two_gpus_train_one_model(tmp_path):
-    """Pretraining and a scenario by two processes, one a GPU, within their budgets."""
-    directory = write_shop(tmp_path, customers=200)
-    values = shop_config(directory, time_budget_seconds=10.0, accelerator="gpu", devices=2)
+TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """A foundation model that two GPUs have trained."""
+    directory = write_shop(tmp_path_factory.mktemp("shop"), customers=400)
+    values = shop_config(directory, time_budget_seconds=8.0, accelerator="gpu", devices=2)
     pretrain(write_config(directory, values), directory / "fm")
-    content = torch.load(directory / "fm" / "best_model.ckpt", weights_only=True)
+    return directory
+
+
+@TWO
+@pytest.mark.parametrize("name", ["binary", "regression", "recommendation", "next_item"])
+def test_two_gpus_train_one_model(by_two, tmp_path, name):
+    """Pretraining and scenarios by two processes, one a GPU, within their budgets."""
+    task, target_fn, _ = TASKS.get(name, (RecommendationTask(), next_item, []))
+    module = load_from_foundation_model(by_two / "fm", task, target_fn)
+    params = TrainingParams(
+        checkpoint_dir=tmp_path / "sc", time_budget_seconds=8.0, accelerator="gpu", devices=2
+    )
+    module.fit(params)
+    content = torch.load(tmp_path / "sc" / "best_model.ckpt", weights_only=True)
     assert all(torch.isfinite(x).all() for x in content["network"].values())

@@ -1,6 +1,7 @@
 """Training by two processes: each has batches of its own, and together they make one model."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -57,3 +58,19 @@ def test_batches_are_dealt_in_turn(monkeypatch):
         monkeypatch.setattr(ranks, "rank_and_size", lambda rank=rank: (rank, 3))
         dealt[rank] = list(ranks.dealt(iter(range(11))))
     assert dealt == {0: [0, 3, 6], 1: [1, 4, 7], 2: [2, 5, 8]}
+
+
+def test_the_starting_process_does_not_touch_a_gpu(tmp_path, monkeypatch):
+    """What is computed before the fork asks nothing of a GPU, as forked processes could not use it."""
+    asked = []
+
+    def ask(*args, **kwargs):
+        asked.append(os.getpid())
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", ask)
+    directory = write_shop(tmp_path, customers=60)
+    values = shop_config(directory, epochs=1, accelerator="cpu", devices=2)
+    pretrain(write_config(directory, values), directory / "out")
+    assert os.getpid() not in asked
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
+    assert os.getpid() in asked  # so the check above sees what it is to see

@@ -32,6 +32,7 @@ from monad.training.settings import (
     AVERAGED,
     LAST_EVENTS,
     REST,
+    beside_training,
     history_rate,
     log_choices,
     most_steps,
@@ -305,7 +306,8 @@ def _train_network(
     reader = RowReader(store, representation, size.max_events, sketch_fields=size.sketch_fields)
     end = representation.training_end
     train, validation, last_events = _histories(config, reader, end, params)
-    learn_outlook(network.panel, reader, train.entities, end, params, chosen.gpu, begun)
+    device = beside_training(params)
+    learn_outlook(network.panel, reader, train.entities, end, params, device, begun)
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
     splits = SplitBatches(reader, train.entities, end, 256, 4_096)

@@ -21,7 +21,7 @@ from monad.logs import log_metrics
 from monad.model.heads import to_device
 from monad.training.averaging import Averaging
 from monad.training.gpu import SetUp, release
-from monad.training.ranks import agreed, gpu_present, rank_and_size
+from monad.training.ranks import agreed, gpu_present, rank_and_size, several_devices
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.streams import BatchStream, Plan, Prefetched, TimedStream
 from monad.training.threads import calibrate_threads
@@ -249,7 +249,7 @@ def device_settings(params: TrainingParams | Any) -> dict[str, Any]:
     made["devices"] = params.devices if gpu or params.accelerator == "cpu" else 1
     if params.devices == "auto":
         made["devices"] = [_least_busy()] if gpu else 1
-    several = _how_many(made["devices"]) > 1
+    several = several_devices(made["devices"])
     if several and params.strategy in (None, "ddp"):
         made["strategy"] = _FORKED
     elif params.strategy and (gpu or several):
@@ -262,13 +262,6 @@ def device_settings(params: TrainingParams | Any) -> dict[str, Any]:
             precision = "bf16-mixed" if found else "16-mixed"
     made["precision"] = precision
     return made
-
-
-def _how_many(devices: Any) -> int:
-    if isinstance(devices, list):
-        return len(devices)
-    count = int(devices)
-    return torch.cuda.device_count() if count < 0 else count
 
 
 def _least_busy() -> int:

@@ -16,6 +16,7 @@ from monad.data.batches import RowReader
 from monad.data.outlook import OUTLOOK_DAYS, outlook
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.panel import Panel
+from monad.training.ranks import leave_gpus_alone
 from monad.training.rows import active_entities, split_points
 
 SHARE = 0.35  # of a budget, at most
@@ -31,13 +32,13 @@ def learn_outlook(
     entities: np.ndarray,
     end: int,
     params: TrainingParams,
-    gpu: bool,
+    device: str,
     begun: float,
 ) -> None:
     """Pretrain the branch within its share of a budget; the rest of pretraining leaves it alone."""
     budget = params.time_budget_seconds
     deadline = None if budget is None else begun + SHARE * budget
-    panel.to("cuda" if gpu else "cpu")
+    panel.to(device)
     most = None if params.limit_train_batches is None else _PASSES * params.limit_train_batches
     steps = pretrain_panel(panel, reader, entities, end, params.seed, deadline, most)
     panel.cpu().requires_grad_(not steps)
@@ -84,6 +85,8 @@ def pretrain_panel(
     others = [p for p in panel.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=_RATE, betas=(0.9, 0.98))
+    if device.type == "cpu":
+        leave_gpus_alone(optimizer)
     trained = time.monotonic()
     whole = max((deadline or trained) - trained, 1e-6)
     panel.train()

@@ -25,7 +25,7 @@ from monad.training.scenario import (
     infer,
     row_loaders,
 )
-from monad.training.settings import Settings
+from monad.training.settings import Settings, beside_training
 from monad.training.streams import Plan
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def fit_ranking(
     assert isinstance(head, ItemHead)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
-    device = "cuda" if chosen.gpu else "cpu"
+    device = beside_training(params)
     train, validation = _prepared(head, batches, rows, budget)
     adapts = budget.seconds is not None and "epochs" not in params.given
     if budget.seconds is not None:

@@ -13,11 +13,34 @@ from torch import distributed
 
 from monad.config import environment
 
+# Names of the check in torch 2.11 and 2.13.
+_ASKS_A_GPU = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
+
 
 def gpu_present() -> bool:
     """Tell whether a GPU can be used, without a context on it: forked processes need that."""
     environment.ask_gpus_without_context()
     return torch.cuda.is_available()
+
+
+def several_devices(devices: Any) -> bool:
+    """Tell whether `devices` names more than one: then processes are forked, one for each."""
+    if devices == "auto":
+        return False
+    if isinstance(devices, list):
+        return len(devices) > 1
+    count = int(devices)
+    return (torch.cuda.device_count() if count < 0 else count) > 1
+
+
+def leave_gpus_alone(optimizer: torch.optim.Optimizer) -> None:
+    """Keep an optimizer of weights on a CPU from asking the GPU, whether it is capturing.
+
+    Before each step torch asks that of any optimizer, and processes that are forked afterwards
+    cannot use a GPU any more.
+    """
+    for name in _ASKS_A_GPU:
+        setattr(optimizer, name, lambda: None)
 
 
 def rank_and_size() -> tuple[int, int]:

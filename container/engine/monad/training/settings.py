@@ -13,7 +13,7 @@ from monad.data.representation import Representation
 from monad.data.store import Store
 from monad.model.following import Softmax
 from monad.model.network import Size
-from monad.training.ranks import gpu_present
+from monad.training.ranks import gpu_present, several_devices
 
 LAST_EVENTS = 1_500  # held-out last events that validate the next-item part
 AVERAGED = True
@@ -55,6 +55,15 @@ def training_params(config: FoundationModelConfig) -> TrainingParams:
 def uses_gpu(params: Any) -> bool:
     """Tell whether a GPU is wanted and present."""
     return params.accelerator in ("gpu", "auto", "cuda") and gpu_present()
+
+
+def beside_training(params: Any) -> str:
+    """Return the device for what is computed before training, in the process that starts it.
+
+    A GPU that this process has used cannot be used by processes that it forks.
+    """
+    alone = uses_gpu(params) and not several_devices(params.devices)
+    return "cuda" if alone else "cpu"
 
 
 def training_end(config: FoundationModelConfig) -> int | None:
