@@ -12,6 +12,8 @@ import socket
 import sys
 from pathlib import Path
 
+from monad_dagster.local.serve import send_unpaced
+
 TOKENS = {
     "token": "t", "masterToken": "m", "sessionId": 1, "validityInSeconds": 3600,
     "masterValidityInSeconds": 14400, "serverVersion": "9", "parameters": [],
@@ -170,6 +172,7 @@ async def main(size: int, folder: str) -> None:
     """Listen and serve until killed."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Discard(size, folder), "127.0.0.1", 0)
+    send_unpaced(server.sockets[0])  # as the account does
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
