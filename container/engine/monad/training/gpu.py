@@ -56,7 +56,7 @@ def _set_up(module: Any, validation: DataLoader | None, trainer: Any) -> None:
 
     step()
     _compile(module, step)
-    if getattr(module, "shapes", None):
+    if getattr(module, "shapes", None) and half is not torch.float16:  # whose loss is scaled
         _capture(module, device, half)
     module.setup_seconds = time.monotonic() - begun
     module.plan.started += module.setup_seconds
@@ -65,7 +65,7 @@ def _set_up(module: Any, validation: DataLoader | None, trainer: Any) -> None:
 
 
 def release(module: Any) -> None:
-    """Give back what `set_up` made, however training ended."""
+    """Give back what setting up made, however training ended."""
     if getattr(module, "graphs", None) is not None:
         module.graphs = None
     if getattr(module, "network", None) is not None:
