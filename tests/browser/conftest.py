@@ -1,6 +1,7 @@
 """The Dagster UI of this project in a real browser, over the local account and toy scripts."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -137,7 +138,12 @@ class _ServedProcess:
         ]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=subprocess.STDOUT, cwd=_ROOT
+                command,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=_ROOT,
+                start_new_session=True,
             )
         url = f"http://127.0.0.1:{self.port}"
         deadline = time.monotonic() + _READY_SECONDS
@@ -159,8 +165,9 @@ class _ServedProcess:
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            pytest.fail(f"The Dagster UI did not stop:\n{self.log.read_text()[-3000:]}")
         assert not _processes_of(self.environment["DAGSTER_HOME"])
 
 
