@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from monad_dagster.local.serve import send_unpaced
+from monad_dagster.local.stages.file_transfer import GATHERED_BYTES, TAIL_BYTES
 
 TOKENS = {
     "token": "t", "masterToken": "m", "sessionId": 1, "validityInSeconds": 3600,
@@ -20,9 +21,6 @@ TOKENS = {
     "sessionInfo": {"databaseName": "B", "schemaName": "S", "warehouseName": None, "roleName": "R"},
 }  # fmt: skip
 ZEROS = bytes(1 << 20)
-# An upload wakes the process once for this much, as the account's does, and not for each of the
-# 4 KiB that connector 5 sends; the tail has every byte reported.
-GATHERED_BYTES, TAIL_BYTES = 256 << 10, 1 << 20
 
 
 class Discard(asyncio.Protocol):
@@ -79,7 +77,7 @@ class Discard(asyncio.Protocol):
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
         self.request, self.body = (method, path, headers), b""
         self.left = int(headers.get("content-length", 0))
-        if self.left > TAIL_BYTES:
+        if self.left > TAIL_BYTES:  # wake for as much at once as the account does, not for 4 KiB
             self.is_gathering = True
             self.wake_at(GATHERED_BYTES)
         if headers.get("expect"):

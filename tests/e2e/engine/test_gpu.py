@@ -39,6 +39,22 @@ def next_item(history, future, attributes, ctx):
     return sketch(items, np.ones(len(items))) if len(items) else None
 
 
+def answers(module, folder, **fields):
+    """Train a scenario on the GPU and return the lines of its predictions."""
+    module.fit(
+        TrainingParams(checkpoint_dir=folder / "sc", time_budget_seconds=6.0, accelerator="gpu")
+    )
+    module.predict(
+        TestingParams(
+            output_type=OutputType.DECODED,
+            local_save_location=folder / "p.tsv",
+            prediction_date=CUTOFF,
+            **fields,
+        )
+    )
+    return (folder / "p.tsv").read_text().splitlines()
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     """A reader of the shop."""
@@ -93,19 +109,8 @@ def test_training_steps_are_captured_and_fit_the_data(tmp_path, caplog):
     losses = [made["val_loss"] for made in metrics if "val_loss" in made]
     assert min(losses) < np.log(24)  # of 24 items customers like four
     module = load_from_foundation_model(directory / "fm", RecommendationTask(), next_item)
-    module.fit(
-        TrainingParams(checkpoint_dir=directory / "sc", time_budget_seconds=6.0, accelerator="gpu")
-    )
-    module.predict(
-        TestingParams(
-            output_type=OutputType.DECODED,
-            local_save_location=directory / "p.tsv",
-            prediction_date=CUTOFF,
-            top_k=3,
-            entity_ids=EntityIds(ids=[f"c{i:03d}" for i in range(20)]),
-        )
-    )
-    assert len((directory / "p.tsv").read_text().splitlines()) == 21
+    asked = EntityIds(ids=[f"c{i:03d}" for i in range(20)])
+    assert len(answers(module, tmp_path, top_k=3, entity_ids=asked)) == 21
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +127,7 @@ def test_every_task_trains_and_predicts(foundation, tmp_path, name):
     """Each task's scenario is trained on the GPU and answers for all."""
     task, target_fn, _ = TASKS[name]
     module = load_from_foundation_model(foundation / "fm", task, target_fn)
-    module.fit(
-        TrainingParams(checkpoint_dir=tmp_path / "sc", time_budget_seconds=6.0, accelerator="gpu")
-    )
-    module.predict(
-        TestingParams(
-            output_type=OutputType.DECODED,
-            local_save_location=tmp_path / "p.tsv",
-            prediction_date=CUTOFF,
-        )
-    )
-    assert len((tmp_path / "p.tsv").read_text().splitlines()) > 50
+    assert len(answers(module, tmp_path)) > 50
 
 
 def test_texts_and_vectors_train_on_a_gpu(tmp_path):

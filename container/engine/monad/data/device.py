@@ -31,9 +31,8 @@ def shapes_for(sizes: np.ndarray, tokens: int, rows: int, most: int) -> list[tup
     step = _ROUND if sizes.max() > _SHORT else _ROUND // 2
     rounded, number = np.unique(-(-np.maximum(sizes, 2) // step) * step, return_counts=True)
     upto = np.concatenate([[0], np.cumsum(number)])
-    places = np.full(
-        len(rounded) + 1, np.inf
-    )  # of the shortest windows, by how many lengths they are
+    # Places that the shortest windows take, by how many of the rounded lengths they have.
+    places = np.full(len(rounded) + 1, np.inf)
     places[0] = 0.0
     chosen: list[np.ndarray] = []
     for _ in range(min(most, len(rounded))):

@@ -1,6 +1,6 @@
 """Metrics in numpy: ranking by full catalogue, exact areas with ties."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -42,36 +42,40 @@ def average_precisions(
     ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
 ) -> np.ndarray:
     """Return the average precision at k of each row that has relevant items."""
-    made = []
-    for mine, wanted in zip(ranked, relevant, strict=True):
-        best = min(len(wanted), k)
-        if best:
-            found = np.isin(mine[:k], wanted)
-            made.append((np.cumsum(found) / (np.arange(len(found)) + 1) * found).sum() / best)
-    return np.array(made)
+    return np.array([_precision(found, best) for found, best in _hits(ranked, relevant, k)])
 
 
 def ranking(
     ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
 ) -> dict[str, float]:
     """Return MAP@k, HR@k and NDCG@k over rows of ranked and of relevant items."""
-    hit, gain = [], []
+    average, hit, gain = [], [], []
     discount = 1.0 / np.log2(np.arange(k) + 2)
-    for mine, wanted in zip(ranked, relevant, strict=True):
-        found = np.isin(mine[:k], wanted)
-        best = min(len(wanted), k)
-        if not best:
-            continue
+    for found, best in _hits(ranked, relevant, k):
+        average.append(_precision(found, best))
         hit.append(float(found.any()))
         gain.append(float((found * discount[: len(found)]).sum() / discount[:best].sum()))
-    average = average_precisions(ranked, relevant, k)
-    if not len(average):
+    if not average:
         return {f"MAP@{k}": float("nan"), f"HR@{k}": float("nan"), f"NDCG@{k}": float("nan")}
     return {
         f"MAP@{k}": float(np.mean(average)),
         f"HR@{k}": float(np.mean(hit)),
         f"NDCG@{k}": float(np.mean(gain)),
     }
+
+
+def _hits(
+    ranked: Sequence[np.ndarray], relevant: Sequence[np.ndarray], k: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield which of a row's first k are relevant, and how many could be; rows without are left out."""
+    for mine, wanted in zip(ranked, relevant, strict=True):
+        if best := min(len(wanted), k):
+            yield np.isin(mine[:k], wanted), best
+
+
+def _precision(found: np.ndarray, best: int) -> float:
+    precision = np.cumsum(found) / (np.arange(len(found)) + 1)
+    return float((precision * found).sum() / best)
 
 
 def vector_metrics(task: Task, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -10,18 +10,8 @@ from torch import nn
 from monad.data.batches import Batch
 from monad.data.transitions import KEPT
 
-WEIGHTS = (
-    0.0,
-    0.1,
-    0.2,
-    0.4,
-    0.7,
-    1.0,
-    1.5,
-    2.5,
-    4.0,
-    6.0,
-)  # of the counts' log score beside the network's
+# Of the counts' log score beside the network's.
+WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 6.0)
 _NEWEST = 12  # events of a history that are looked up
 _HALF = 2.0  # events after which one counts half
 _LEAST = 1e-4  # score of an item that follows nothing, as a share of the row's best

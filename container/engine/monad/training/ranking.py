@@ -23,6 +23,7 @@ from monad.training.scenario import (
     ScenarioBatches,
     ScenarioModule,
     infer,
+    ranked_and_wanted,
     row_loaders,
 )
 from monad.training.settings import Settings, beside_training
@@ -140,12 +141,13 @@ def _validated(
     module: "MonadModuleImpl", head: ItemHead, batches: ScenarioBatches, rows: Rows, device: str
 ) -> np.ndarray:
     """Return the average precision at 12 of each validation row."""
-    ranked, wanted = [], []
-    if len(rows):
-        for output, batch in infer(module.network, head, batches.epoch(rows, None, 512), device):
-            ranked += list(torch.topk(output, min(_BEST, output.shape[1])).indices.numpy())
-            owners, items = (batch[f"target_{k}"].cpu().numpy() for k in ("rows", "items"))
-            wanted += [items[owners == row] for row in range(len(output))]
+    if not len(rows):
+        return np.zeros(0)
+    found = infer(module.network, head, batches.epoch(rows, None, 512), device)
+    ranked, wanted = ranked_and_wanted(
+        (torch.topk(output, min(_BEST, output.shape[1])).indices.numpy(), batch)
+        for output, batch in found
+    )
     return average_precisions(ranked, wanted, _BEST)
 
 

@@ -3,7 +3,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -234,17 +234,24 @@ def row_loaders(
     return shuffled, loader(lambda *_: batches.epoch(validation, None, 512))
 
 
+def ranked_and_wanted(
+    outputs: Iterable[tuple[np.ndarray, Batch]],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return each row's ranked items and its target items, of (ranked items, batch) pairs."""
+    ranked, wanted = [], []
+    for top, batch in outputs:
+        owners, items = (batch[f"target_{name}"].cpu().numpy() for name in ("rows", "items"))
+        ranked += list(top)
+        wanted += [items[owners == row] for row in range(len(top))]
+    return ranked, wanted
+
+
 def collected_metrics(
     task: Task, outputs: list[tuple[Any, Batch]], extra: Any = ()
 ) -> dict[str, float]:
     """Return the metrics of collected (prediction, batch) pairs, and those asked for beside."""
     if task.kind == "recommendation":
-        ranked, wanted = [], []
-        for top, batch in outputs:
-            owners, items = batch["target_rows"].numpy(), batch["target_items"].numpy()
-            for i in range(len(top)):
-                ranked.append(top[i])
-                wanted.append(items[owners == i])
+        ranked, wanted = ranked_and_wanted(outputs)
         made = ranking(ranked, wanted, 12)
         made.update(ranking(ranked, wanted, 10))
         found = {f"{name}_0": value for name, value in made.items()}
