@@ -6,7 +6,9 @@ import os
 import pytest
 import torch
 
-from monad.training import ranks
+from monad.config import TrainingParams
+from monad.errors import ConfigError, DataError, EngineError
+from monad.training import loop, ranks
 from monad.training.pretraining import PretrainModule
 from monad.ui import pretrain
 from tests.unit.engine.sample import shop_config, write_config, write_shop
@@ -14,7 +16,12 @@ from tests.unit.engine.sample import shop_config, write_config, write_shop
 
 @pytest.mark.parametrize("budget", [None, 6.0])
 def test_two_processes_learn_from_batches_of_their_own(tmp_path, monkeypatch, budget):
-    """No batch of a pass is read by both, as many by one as by the other; one model is written."""
+    """No batch of a pass is read by both, as many by one as by the other; one model is written.
+
+    With OMP_NUM_THREADS set, Lightning leaves threads alone, and forked processes must not use many.
+    """
+    if budget is None:
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
     seen = tmp_path / "seen"
     seen.mkdir()
     plain = PretrainModule.training_step
@@ -67,10 +74,42 @@ def test_the_starting_process_does_not_touch_a_gpu(tmp_path, monkeypatch):
     def ask(*args, **kwargs):
         asked.append(os.getpid())
 
+    plain = torch.Tensor.backward
     monkeypatch.setattr(torch.accelerator, "current_accelerator", ask)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *args: [ask(), plain(*args)])
     directory = write_shop(tmp_path, customers=60)
     values = shop_config(directory, epochs=1, accelerator="cpu", devices=2)
     pretrain(write_config(directory, values), directory / "out")
     assert os.getpid() not in asked
-    torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
-    assert os.getpid() in asked  # so the check above sees what it is to see
+    weight = torch.zeros(1, requires_grad=True)
+    torch.optim.AdamW([weight]).step()
+    assert asked == [os.getpid()]  # so the check above sees what it is to see
+    weight.sum().backward()  # autograd has a thread for each GPU, and asks how many there are
+    assert asked == 2 * [os.getpid()]
+
+
+def test_work_apart_gives_its_result_and_its_error():
+    """A forked process does the work; what it raises is raised here, and its end is told."""
+    assert ranks.apart(lambda: (os.getppid(), torch.ones(2).numpy().tolist())) == (
+        os.getpid(),
+        [1.0, 1.0],
+    )
+    with pytest.raises(DataError, match="no rows"):
+        ranks.apart(lambda: _fail())
+    with pytest.raises(EngineError, match="exit code 7"):
+        ranks.apart(lambda: os._exit(7))
+
+
+def _fail():
+    raise DataError("no rows")
+
+
+def test_several_gpus_need_a_process_that_has_used_none(monkeypatch):
+    """The error comes before anything is forked, and says what to do."""
+    monkeypatch.setattr(loop, "gpu_present", lambda: True)
+    monkeypatch.setattr(loop, "gpu_used_here", lambda: True)
+    params = TrainingParams(accelerator="gpu", devices=2)
+    with pytest.raises(ConfigError, match="process of its own"):
+        loop.device_settings(params)
+    monkeypatch.setattr(loop, "gpu_used_here", lambda: False)
+    assert loop.device_settings(params)["strategy"] == loop._FORKED

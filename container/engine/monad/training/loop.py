@@ -17,11 +17,19 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from monad.config.params import TrainingParams
+from monad.errors import ConfigError, problem
 from monad.logs import log_metrics
 from monad.model.heads import to_device
 from monad.training.averaging import Averaging
 from monad.training.gpu import SetUp, release
-from monad.training.ranks import agreed, gpu_present, rank_and_size, several_devices
+from monad.training.ranks import (
+    agreed,
+    alone_in_fork,
+    gpu_present,
+    gpu_used_here,
+    rank_and_size,
+    several_devices,
+)
 from monad.training.resume import Attempt, ResumeKeeper, moved_state
 from monad.training.streams import BatchStream, Plan, Prefetched, TimedStream
 from monad.training.threads import calibrate_threads
@@ -148,11 +156,14 @@ class _Watch(Callback):
         self._begun = 0.0
         self.most_threads = torch.get_num_threads()
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if trainer.world_size > 1:  # Lightning leaves them as they are where OMP_NUM_THREADS is set
+            alone_in_fork()
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._calibrate(pl_module)
 
     def _calibrate(self, module: Any) -> None:
-        # A forked process must not start more threads: those of OpenMP do not survive a fork.
         alone = module.trainer.world_size == 1
         if alone and module.plan.deadline is not None and module.device.type == "cpu":
             calibrate_threads(self.most_threads)
@@ -250,6 +261,15 @@ def device_settings(params: TrainingParams | Any) -> dict[str, Any]:
     if params.devices == "auto":
         made["devices"] = [_least_busy()] if gpu else 1
     several = several_devices(made["devices"])
+    if several and gpu and gpu_used_here():
+        raise ConfigError(
+            problem(
+                "Several GPUs cannot train one model from this process",
+                "it has used a GPU already, which processes forked from it cannot share",
+                "Begin the training in a process of its own, such as a script",
+                "training_params.devices",
+            )
+        )
     if several and params.strategy in (None, "ddp"):
         made["strategy"] = _FORKED
     elif params.strategy and (gpu or several):

@@ -16,7 +16,7 @@ from monad.data.batches import RowReader
 from monad.data.outlook import OUTLOOK_DAYS, outlook
 from monad.logs import log_metrics, pretrain_logger
 from monad.model.panel import Panel
-from monad.training.ranks import leave_gpus_alone
+from monad.training.ranks import apart, leave_gpus_alone, several_devices
 from monad.training.rows import active_entities, split_points
 
 SHARE = 0.35  # of a budget, at most
@@ -38,10 +38,16 @@ def learn_outlook(
     """Pretrain the branch within its share of a budget; the rest of pretraining leaves it alone."""
     budget = params.time_budget_seconds
     deadline = None if budget is None else begun + SHARE * budget
-    panel.to(device)
     most = None if params.limit_train_batches is None else _PASSES * params.limit_train_batches
-    steps = pretrain_panel(panel, reader, entities, end, params.seed, deadline, most)
-    panel.cpu().requires_grad_(not steps)
+
+    def learned() -> tuple[int, dict[str, np.ndarray]]:
+        panel.to(device)
+        steps = pretrain_panel(panel, reader, entities, end, params.seed, deadline, most)
+        return steps, {name: value.numpy() for name, value in panel.cpu().state_dict().items()}
+
+    steps, found = apart(learned) if several_devices(params.devices) else learned()
+    panel.load_state_dict({name: torch.from_numpy(value) for name, value in found.items()})
+    panel.requires_grad_(not steps)
 
 
 def pretrain_panel(

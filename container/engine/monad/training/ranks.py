@@ -4,14 +4,18 @@ Batches are dealt out in turn, so that every process has as many as the others a
 twice. What depends on a clock is decided by the first process.
 """
 
-from collections.abc import Iterator
+import ctypes
+import multiprocessing
+from collections.abc import Callable, Iterator
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch import distributed
 
 from monad.config import environment
+from monad.errors import EngineError, problem
 
 # Names of the check in torch 2.11 and 2.13.
 _ASKS_A_GPU = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
@@ -31,6 +35,63 @@ def several_devices(devices: Any) -> bool:
         return len(devices) > 1
     count = int(devices)
     return (torch.cuda.device_count() if count < 0 else count) > 1
+
+
+def gpu_used_here() -> bool:
+    """Tell whether this process has asked a GPU anything, so that forked ones cannot use it.
+
+    torch knows of its own contexts alone. The driver's count fails until somebody has started it.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) == 0
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """Return what *work* returns, done by a forked process.
+
+    A backward pass asks every GPU, even one of weights on the CPU, and processes that are forked
+    afterwards cannot use a GPU any more. This is for what comes before a training by several.
+
+    Raises:
+        EngineError: The process ended before its work; else what *work* raises.
+    """
+    context = multiprocessing.get_context("fork")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(work, sending))
+    process.start()
+    sending.close()
+    try:
+        made, error = receiving.recv()
+    except EOFError:
+        process.join()
+        raise EngineError(
+            problem(
+                "Work before a training by several processes failed",
+                f"its process ended with exit code {process.exitcode}",
+                "See the log above; with `devices: 1` no process is needed",
+            )
+        ) from None
+    process.join()
+    if error is not None:
+        raise error
+    return made
+
+
+def alone_in_fork() -> None:
+    """Keep a forked process to its one thread: it waits for ever for those of OpenMP before the fork."""
+    torch.set_num_threads(1)
+
+
+def _send(work: Callable[[], Any], to: Connection) -> None:
+    alone_in_fork()
+    try:
+        made, error = work(), None
+    except Exception as raised:
+        made, error = None, raised
+    to.send((made, error))
 
 
 def leave_gpus_alone(optimizer: torch.optim.Optimizer) -> None:
