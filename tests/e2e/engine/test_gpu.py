@@ -143,29 +143,3 @@ def test_texts_and_vectors_train_on_a_gpu(tmp_path):
             source["column_type_overrides"] = {"note": "text"}
     pretrain(write_config(directory, values), directory / "fm")
     assert (directory / "fm" / "best_model.ckpt").is_file()
-
-
-TWO = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
-
-
-@pytest.fixture(scope="module")
-def by_two(tmp_path_factory):
-    """A foundation model that two GPUs have trained."""
-    directory = write_shop(tmp_path_factory.mktemp("shop"), customers=400)
-    values = shop_config(directory, time_budget_seconds=8.0, accelerator="gpu", devices=2)
-    pretrain(write_config(directory, values), directory / "fm")
-    return directory
-
-
-@TWO
-@pytest.mark.parametrize("name", ["binary", "regression", "recommendation", "next_item"])
-def test_two_gpus_train_one_model(by_two, tmp_path, name):
-    """Pretraining and scenarios by two processes, one a GPU, within their budgets."""
-    task, target_fn, _ = TASKS.get(name, (RecommendationTask(), next_item, []))
-    module = load_from_foundation_model(by_two / "fm", task, target_fn)
-    params = TrainingParams(
-        checkpoint_dir=tmp_path / "sc", time_budget_seconds=8.0, accelerator="gpu", devices=2
-    )
-    module.fit(params)
-    content = torch.load(tmp_path / "sc" / "best_model.ckpt", weights_only=True)
-    assert all(torch.isfinite(x).all() for x in content["network"].values())
