@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from monad.config import environment
 from monad.config.schema import ATTRIBUTE, ENTITY_ATTRIBUTE, EVENT, FoundationModelConfig
 from monad.config.time_range import to_timestamp
-from monad.data.landing import Landed, quoted, resolve
+from monad.data.landing import Landed, as_key, quoted, resolve
 from monad.data.leaks import leave_out_leaks, warn_of_snapshot
 from monad.data.profile import ColumnPlan, plan_columns
 from monad.data.sources import land
@@ -222,9 +222,9 @@ class _Ingest:
                 theirs = resolve(
                     dimension.source, right, list(dimension.columns), "joined_data_sources.join_on"
                 )
-                tests.append(
-                    f"CAST(t.{quoted(ours)} AS VARCHAR) = CAST({alias}.{quoted(theirs)} AS VARCHAR)"
-                )
+                mine = as_key(f"t.{quoted(ours)}", item.columns[ours])
+                other = as_key(f"{alias}.{quoted(theirs)}", dimension.columns[theirs])
+                tests.append(f"{mine} = {other}")
             keys = ", ".join(
                 quoted(resolve(dimension.source, r, list(dimension.columns), ""))
                 for _, r in join.join_on

@@ -2,7 +2,8 @@
 
 Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE; event time becomes
 `__time` in whole UTC seconds (rounded up), the main entity `__entity` as text. Dates other than
-the event time and nested values are left out, as documented.
+the event time and nested values are left out, as documented. An id is the same text whatever type a
+table gives it: the number 1.0 is "1".
 """
 
 import dataclasses
@@ -29,7 +30,14 @@ _INTEGERS = {
     "HUGEINT",
     "UHUGEINT",
 }
+_WIDE = {"UBIGINT", "HUGEINT", "UHUGEINT"}  # a value may pass 64 bits
 _REALS = {"FLOAT", "DOUBLE", "REAL"}
+_RESERVED = {"__entity", "__time", "__index", "__at", "rowid"}  # names of the scratch database
+_NO_ZEROS = r"'\.0+$'"
+# Dates from then on are placeholders for "never"; they would stretch every range of time.
+_LAST_TIME = 7_258_118_400  # 2200-01-01
+# The unit of a number that is a date follows from its size: these are 5138, in each unit.
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 
 
 @dataclasses.dataclass
@@ -85,7 +93,35 @@ def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) ->
     allowed = {name.lower() for name in source.allowed_columns or columns}
     denied = {name.lower() for name in source.disallowed_columns or []}
     kept = {name.lower() for name in needed}
-    return [n for n in columns if n.lower() in kept or (n.lower() in allowed - denied)]
+    chosen = [n for n in columns if n.lower() in kept or (n.lower() in allowed - denied)]
+    _check_free(source, chosen)
+    return chosen
+
+
+def _check_free(source: DataSource, chosen: list[str]) -> None:
+    """Refuse names that the scratch database uses itself, and computed columns that are there."""
+    aliases = [item.alias for item in source.sql_lambdas]
+    named = {source.main_entity_column, getattr(source.date_column, "name", None)}
+    dropped = {name.lower() for name in named if name}
+    taken = {name.lower() for name in chosen}
+    for name in [*(n for n in chosen if n.lower() not in dropped), *aliases]:
+        if name.lower() in _RESERVED:
+            raise DataError(
+                problem(
+                    f"Column `{name}` of data source {source.name} has a reserved name",
+                    f"reserved are {', '.join(sorted(_RESERVED))}",
+                    "Leave it out with disallowed_columns and give it another name in sql_lambdas",
+                )
+            )
+    for alias in aliases:
+        if alias.lower() in taken:
+            raise DataError(
+                problem(
+                    f"sql_lambdas of data source {source.name} make a column {alias}",
+                    "the table has one of that name",
+                    f"Choose another alias, or put {alias} in disallowed_columns",
+                )
+            )
 
 
 def _check_named(source: DataSource, columns: list[str]) -> None:
@@ -111,24 +147,53 @@ def _normalised(name: str, kind: str) -> tuple[str, str] | None:
     return None
 
 
+def is_wide(kind: str) -> bool:
+    """Tell whether values of an SQL type may be integers of more than 64 bits."""
+    base = kind.split("(", maxsplit=1)[0].strip().upper()
+    return base in _WIDE or (base == "DECIMAL" and kind.replace(" ", "").endswith(",0)"))
+
+
+def as_key(column: str, kind: str) -> str:
+    """Return the SQL of an id as text; whole numbers have no decimals, and NaN is no id."""
+    text, base = f"CAST({column} AS VARCHAR)", kind.split("(", maxsplit=1)[0].strip().upper()
+    if base == "DECIMAL":
+        return f"regexp_replace({text}, {_NO_ZEROS}, '')"
+    if base not in _REALS:
+        return text
+    whole = f"coalesce(CAST(TRY_CAST({column} AS HUGEINT) AS VARCHAR), {text})"
+    return (
+        f"CASE WHEN isfinite({column}) THEN"
+        f" CASE WHEN {column} = trunc({column}) THEN {whole} ELSE {text} END END"
+    )
+
+
 def _time_sql(source: DataSource, name: str, kind: str) -> str:
+    """Return the SQL of a date as whole seconds, NULL where it cannot be read."""
     assert source.date_column is not None
     column, base = quoted(name), kind.split("(", maxsplit=1)[0].strip().upper()
     pattern = (source.date_column.format or "").replace("'", "''")
     if base.startswith("TIMESTAMP") or base == "DATE":
-        value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
+        seconds = f"epoch({column if base != 'DATE' else f'CAST({column} AS TIMESTAMP)'})"
     elif base == "VARCHAR":
         # With a zone in the text the instant is meant; without one the session's zone, UTC, holds.
-        text = f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
+        seconds = f"epoch(TRY_CAST({column} AS TIMESTAMPTZ))"
         if pattern:
-            text = f"coalesce(epoch(try_strptime({column}, '{pattern}')), {text})"
-        return f"CAST(ceil({text}) AS BIGINT)"
+            seconds = f"coalesce(epoch(try_strptime({column}, '{pattern}')), {seconds})"
+    elif base not in _INTEGERS | _REALS | {"DECIMAL", '"NULL"'}:
+        raise DataError(
+            problem(
+                f"The date column `{name}` of data source {source.name} holds no dates",
+                f"its type is {kind}",
+                "Name a column of dates, timestamps, text or seconds since 1970 in date_column.name",
+            )
+        )
     elif pattern:
-        value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
+        seconds = f"epoch(try_strptime({as_key(column, kind)}, '{pattern}'))"
     else:
-        scaled = f"CASE WHEN {column} > 100000000000 THEN {column} / 1000.0 ELSE {column} END"
-        return f"CAST(ceil({scaled}) AS BIGINT)"
-    return f"CAST(ceil(epoch({value})) AS BIGINT)"
+        number = f"CAST({column} AS DOUBLE)"
+        cases = "".join(f" WHEN abs({number}) > {a} THEN {number} / {b}" for a, b in _UNITS)
+        seconds = f"CASE{cases} ELSE {number} END"
+    return f"TRY_CAST(ceil({seconds}) AS BIGINT)"
 
 
 def select_columns(
@@ -140,7 +205,7 @@ def select_columns(
     overrides = {key.lower(): kind for key, kind in source.column_type_overrides.items()}
     if source.main_entity_column:
         entity = resolve(source, source.main_entity_column, names, "main_entity_column")
-        expressions.append(f"CAST({quoted(entity)} AS VARCHAR) AS __entity")
+        expressions.append(f"{as_key(quoted(entity), types[entity])} AS __entity")
         reserved.add(entity)
     if source.date_column:
         date = resolve(source, source.date_column.name, names, "date_column.name")
@@ -217,14 +282,14 @@ def finish(
             problem(
                 f"Data source {source.name} has no usable row",
                 f"{seen} rows, all without an entity id, without a readable date"
-                f" (format {fmt}) or before data_start_date",
+                f" (format {fmt}), before data_start_date or after the year 2199",
                 "Check main_entity_column, date_column.format and data_params.data_start_date",
             )
         )
     if rows < seen:
         logger.info(
-            "Data source %s: %d of %d rows left out (no entity id, unreadable date, or before"
-            " data_start_date)",
+            "Data source %s: %d of %d rows left out (no entity id, unreadable date, before"
+            " data_start_date or after 2199)",
             source.name,
             seen - rows,
             seen,
@@ -237,7 +302,7 @@ def row_filters(source: DataSource, start: int, end: int | None) -> str:
     """Return the WHERE of a landed source: rows with an id, and within the range."""
     tests = ["__entity IS NOT NULL"] if source.main_entity_column else []
     if source.type == EVENT:
-        tests.append(f"__time >= {start}")
+        tests.append(f"__time >= {start} AND __time < {_LAST_TIME}")
     elif source.date_column:
         tests.append("__time IS NOT NULL" if end is None else f"__time <= {end}")
     return " WHERE " + " AND ".join(tests) if tests else ""

@@ -1,5 +1,6 @@
 """Land one source in the scratch database: Parquet through DuckDB, Snowflake in Arrow batches."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from monad.data.landing import (
     chosen_columns,
     finish,
     fix_lambda_types,
+    is_wide,
     quoted,
     resolve,
     row_filters,
     select_columns,
 )
 from monad.errors import ConfigError, DataError, nearest, problem
+
+logger = logging.getLogger("monad.fit")
 
 
 def land(
@@ -94,6 +98,8 @@ def _land_parquet(
         ) from error
     types = {row[0]: row[1] for row in described}
     kept = chosen_columns(source, list(types), needed)
+    # Integers past 64 bits, such as hashes, stay whole as text.
+    types |= dict.fromkeys(_past_64_bits(connection, types, kept, relation), "VARCHAR")
     expressions, columns = select_columns(source, types, needed, kept, lambdas=True)
     where = f" WHERE {source.where_condition}" if source.where_condition else ""
     try:
@@ -107,7 +113,7 @@ def _land_parquet(
             problem(
                 f"Data source {source.name} cannot be queried",
                 str(error).splitlines()[0],
-                "Check where_condition and sql_lambdas",
+                "Check where_condition, sql_lambdas and date_column.format",
                 f"path {text}",
             )
         ) from error
@@ -117,6 +123,20 @@ def _land_parquet(
     content = {"columns": columns, "seen": seen, "latest": made.latest}
     parquet_cache.save(connection, cache, table, content)
     return made
+
+
+def _past_64_bits(
+    connection: duckdb.DuckDBPyConnection, types: dict[str, str], names: list[str], table: str
+) -> list[str]:
+    """Return those of the columns *names* that hold an integer of more than 64 bits."""
+    asked = [name for name in names if is_wide(types[name])]
+    if not asked:
+        return []
+    parts = ", ".join(
+        f"count({quoted(name)}) - count(TRY_CAST({quoted(name)} AS BIGINT))" for name in asked
+    )
+    row = connection.execute(f"SELECT {parts} FROM {table}").fetchall()[0]
+    return [name for name, lost in zip(asked, row, strict=True) if lost]
 
 
 def _latest_dates(
@@ -157,6 +177,13 @@ def _land_snowflake(
             described = connection.execute("DESCRIBE SELECT * FROM __batch").fetchall()
             types = {row[0]: row[1] for row in described}
             spelled = [n for n in types if n.lower() in {k.lower() for k in kept}]
+            for name in _past_64_bits(connection, types, spelled, "__batch"):
+                logger.warning(
+                    "Data source %s: integers of more than 64 bits in %s are read as missing; cast"
+                    " the column to VARCHAR in sql_lambdas",
+                    source.name,
+                    name,
+                )
             expressions, found = select_columns(source, types, needed, spelled, lambdas=False)
             inner = f"SELECT {', '.join(expressions)} FROM __batch"
             if not seen:

@@ -12,7 +12,6 @@ import numpy as np
 
 NUMBER = "number"
 CATEGORY = "category"
-_ENTITY_STRIDE = 1 << 33  # seconds; more than any time range, so keys never overlap
 
 
 @dataclasses.dataclass
@@ -116,15 +115,20 @@ class Table:
         return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
 
     @cached_property
+    def _stride(self) -> int:
+        """What sets the keys of two entities apart: more seconds than the table spans."""
+        return int(self.times.max()) - self.first_time + 3 if len(self.times) else 3
+
+    @cached_property
     def keys(self) -> np.ndarray:
         """Entity and time in one sorted number, for binary search."""
-        base = self.entities.astype(np.int64) * _ENTITY_STRIDE
+        base = self.entities.astype(np.int64) * self._stride
         return base + (np.asarray(self.times) - self.first_time)
 
     def position(self, entities: np.ndarray, stamps: np.ndarray | int) -> np.ndarray:
         """Return, for each pair, the row after the entity's last event with time <= stamp."""
-        relative = np.clip(np.asarray(stamps) - self.first_time, -1, _ENTITY_STRIDE - 2)
-        wanted = entities.astype(np.int64) * _ENTITY_STRIDE + relative
+        relative = np.clip(np.asarray(stamps) - self.first_time, -1, self._stride - 2)
+        wanted = entities.astype(np.int64) * self._stride + relative
         return np.searchsorted(self.keys, wanted, side="right")
 
 

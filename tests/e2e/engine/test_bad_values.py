@@ -1,0 +1,198 @@
+"""Dates, ids and column names in the variations that tables have them in."""
+
+import datetime as dt
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from monad.config.time_range import to_timestamp
+from monad.errors import DataError
+from tests.e2e.engine.test_bad_data import configured, days, stored
+from tests.unit.engine.sample import location
+
+FIRST = to_timestamp("2020-01-01")
+
+
+def table_of(directory, source=None, start="2020-01-01", **columns):
+    """The store of four events of two entities with some columns replaced."""
+    table = {"id": ["a", "a", "b", "b"], "at": days([0, 1, 2, 3]), "kind": ["x", "y", "x", "z"]}
+    values = configured(directory, {**table, **columns}, **(source or {}))
+    values["data_params"]["data_start_date"] = start
+    return stored(values)
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+@pytest.mark.parametrize("first", ["2020-01-01", "1951-03-04"])
+def test_numbers_are_dates_in_any_unit(tmp_path, unit, first):
+    """Seconds, milli-, micro- and nanoseconds since 1970, and before it, are told by their size."""
+    begun = to_timestamp(first)
+    at = [(begun + 60 * i) * unit for i in range(4)]
+    found = table_of(tmp_path, start=first, at=at).tables[0]
+    assert found.times.tolist() == [begun + 60 * i for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("at", "kept"),
+    [
+        ([FIRST + 0.5, float("nan"), float("inf"), FIRST + 100.0], [FIRST + 1, FIRST + 100]),
+        (["infinity", "0001-01-01", "2020-01-02", "9999-12-31"], [FIRST + 86_400]),
+        ([*days([0, 1, 2]), dt.datetime(9999, 12, 31)], [FIRST + 86_400 * i for i in range(3)]),
+        (
+            ["2020-01-02", "2020/01/03", "2020-01-04T05:06:07Z", "2020-01-05 01:00:00.5+02:00"],
+            [to_timestamp(x) for x in ("2020-01-02", "2020-01-03", "2020-01-04T05:06:07")]
+            + [to_timestamp("2020-01-04T23:00:01")],
+        ),
+    ],
+)  # fmt: skip
+def test_dates_that_are_none_are_left_out_and_counted(tmp_path, caplog, at, kept):
+    """NaN, infinity and placeholders such as 9999-12-31 are no dates; formats may be mixed."""
+    with caplog.at_level(logging.INFO, "monad"):
+        found = table_of(tmp_path, at=at).tables[0]
+    assert sorted(found.times.tolist()) == kept
+    assert (f"{4 - len(kept)} of 4 rows left out" in caplog.text) is (len(kept) < 4)
+
+
+def test_times_may_span_centuries(tmp_path):
+    """Histories of two entities stay apart, however long the range of time is."""
+    at = [dt.datetime(1600, 1, 1), dt.datetime(2199, 12, 31), *days([0, 1])]
+    found = table_of(tmp_path, start="1500-01-01", at=at).tables[0]
+    everyone = np.array([0, 1])
+    assert found.position(everyone, np.full(2, to_timestamp("1700-01-01"))).tolist() == [1, 2]
+    assert found.position(everyone, np.full(2, FIRST)).tolist() == [1, 3]
+    assert found.position(everyone, np.full(2, 10**11)).tolist() == [2, 4]
+    assert found.position(everyone, np.full(2, -(10**11))).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("at", "source", "text"),
+    [
+        ([True] * 4, {}, "date column `at` of data source events holds no dates.*BOOLEAN"),
+        ([[1]] * 4, {}, r"holds no dates.*BIGINT\[\]"),
+        (pa.nulls(4), {}, "has no usable row.*without a readable date"),
+        (pa.nulls(4, pa.timestamp("us")), {}, "has no usable row.*without a readable date"),
+        (["1.1.2020"] * 4, {"date_column": {"name": "at", "format": "%Q"}}, "date_column.format"),
+        (["13/01/2020"] * 4, {}, r"has no usable row.*date_column\.format"),
+    ],
+)
+def test_a_date_column_without_dates_is_an_error_that_names_it(tmp_path, at, source, text):
+    """What was found is said, and which setting to look at."""
+    with pytest.raises(DataError, match=f"(?s){text}"):
+        table_of(tmp_path, source, at=at)
+
+
+def test_whole_numbers_are_dates_by_a_format(tmp_path):
+    """Days written as numbers, with decimals or without, are read by the format."""
+    for kind in (int, float):
+        source = {"date_column": {"name": "at", "format": "%Y%m%d"}}
+        at = [kind(20200101 + i) for i in range(4)]
+        found = table_of(tmp_path / kind.__name__, source, at=at).tables[0]
+        assert found.times.tolist() == [FIRST + 86_400 * i for i in range(4)]
+
+
+def test_an_id_is_one_id_whatever_its_type(tmp_path):
+    """Ids as integers, as floats because one is missing, as decimals and as text are the same."""
+    ids = {
+        "floats": [7.0, 7.0, float("nan"), 12.0],
+        "integers": [7, 7, None, 12],
+        "decimals": pa.array([7, 7, None, 12], pa.int64()).cast(pa.decimal128(21, 2)),
+        "texts": ["7", "7", None, "12"],
+    }
+    for kind, values in ids.items():
+        assert table_of(tmp_path / kind, id=values).entity_ids.tolist() == ["12", "7"]
+    odd = ["007", "7", "a\tb", "\u00fc" * 3000 + "'\n\"\\"]
+    assert set(table_of(tmp_path / "odd", id=odd).entity_ids.tolist()) == set(odd)
+
+
+def test_ids_of_another_type_are_joined(tmp_path):
+    """An attribute table with float ids and a joined table with text keys meet integer ones."""
+    people, things = tmp_path / "people.parquet", tmp_path / "things.parquet"
+    pq.write_table(pa.table({"id": [1.0, 2.0, float("nan")], "age": [30.5, 40.5, 1.5]}), people)
+    pq.write_table(
+        pa.table({"item": ["10", "11"], "price": [1.5, 2.5], "kind": ["p", "q"]}), things
+    )
+    values = configured(
+        tmp_path,
+        {
+            "id": [1, 1, 2, 2],
+            "at": days([0, 1, 2, 3]),
+            "item": [10.0, 11.0, None, 10.0],
+            "kind": ["x", "y", "x", "z"],
+        },
+        joined_data_sources=[{"name": "things", "join_on": [["item", "item"]]}],
+    )
+    values["data_sources"] += [
+        {"type": "attribute", "name": "things", "data_location": location(things)},
+        {
+            "type": "main_entity_attribute",
+            "name": "people",
+            "main_entity_column": "id",
+            "data_location": location(people),
+        },
+    ]
+    found = stored(values)
+    assert found.entity_ids.tolist() == ["1", "2"]
+    assert found.attributes[0].columns[0].values(slice(0, 2)).tolist() == [30.5, 40.5]
+    prices = found.tables[0].values("price", slice(0, 4))
+    assert prices[[0, 1, 3]].tolist() == [1.5, 2.5, 1.5]
+    assert np.isnan(prices[2])
+    assert found.tables[0].values("things.kind", slice(0, 2)).tolist() == ["p", "q"]
+
+
+def test_integers_past_64_bits_stay_whole(tmp_path):
+    """Hashes of 64 bits without a sign, and longer numbers, are text and not missing."""
+    hashes = [2**64 - 1, 2**63, 1, 2]
+    found = table_of(
+        tmp_path,
+        hash=pa.array(hashes, pa.uint64()),
+        long=pa.array([10**30, 1, 2, None], pa.decimal128(38, 0)),
+    ).tables[0]
+    assert found.values("hash", slice(0, 4)).tolist() == [str(x) for x in hashes]
+    assert found.values("long", slice(0, 4)).tolist() == [str(10**30), "1", "2", None]
+
+
+def test_columns_of_any_type_and_name_are_read_or_left_out(tmp_path, caplog):
+    """Nested, binary and time columns are left out with a line; odd names are names."""
+    with caplog.at_level(logging.INFO, "monad"):
+        found = table_of(
+            tmp_path,
+            **{
+                "lists": [[1], [], None, [2]],
+                "structs": [{"a": 1}] * 4,
+                "bytes": [b"a", b"\x00", None, b"b"],
+                "clock": pa.array([1, 2, 3, 4], pa.time64("us")),
+                "nulls": pa.nulls(4),
+                "a b.c": [1.5, 2.5, None, 4.5],
+                'q"uo"te\'s': ["1", "2", "3", "1"],
+                "select": pa.array(["p", "q", None, "p"]).dictionary_encode(),
+                "\u00fcber": [True, False, None, True],
+            },
+        ).tables[0]
+    assert set(found.column_names()) == {"kind", "a b.c", 'q"uo"te\'s', "select", "\u00fcber"}
+    for name in ("lists", "structs", "bytes", "clock", "nulls"):
+        assert f"Column events.{name} of type" in caplog.text
+    assert found.values("select", slice(0, 4)).tolist() == ["p", "q", None, "p"]
+
+
+@pytest.mark.parametrize("name", ["rowid", "__Time", "__entity"])
+def test_reserved_column_names_are_refused(tmp_path, name):
+    """A name that the scratch database needs would be mixed up with its own column."""
+    with pytest.raises(DataError, match=f"`{name}` of data source events has a reserved name"):
+        table_of(tmp_path / "kept", **{name: [4.5, 3.5, 2.5, 1.5]})
+    source = {
+        "disallowed_columns": [name],
+        "sql_lambdas": [{"alias": "other", "expression": f'"{name}" * 2'}],
+    }
+    found = table_of(tmp_path / "renamed", source, **{name: [4.5, 3.5, 2.5, 1.5]}).tables[0]
+    assert found.values("other", slice(0, 4)).tolist() == [9.0, 7.0, 5.0, 3.0]
+
+
+def test_a_computed_column_does_not_hide_behind_another(tmp_path):
+    """An alias that the table has is refused; one that is disallowed is replaced."""
+    source = {"sql_lambdas": [{"alias": "KIND", "expression": "kind || '!'"}]}
+    with pytest.raises(DataError, match="make a column KIND.*another alias"):
+        table_of(tmp_path / "both", source)
+    found = table_of(tmp_path / "one", {**source, "disallowed_columns": ["kind"]}).tables[0]
+    assert found.values("kind", slice(0, 2)).tolist() == ["x!", "y!"]
