@@ -12,6 +12,7 @@ import numpy as np
 
 NUMBER = "number"
 CATEGORY = "category"
+_EXACT = 2**53  # integers up to here are exact as floats
 
 
 @dataclasses.dataclass
@@ -51,9 +52,11 @@ class Column:
 
     @cached_property
     def _decoded(self) -> np.ndarray:
-        if self.distinct.dtype == object:
-            return np.concatenate([self.distinct, np.array([None], dtype=object)])
-        return self.distinct
+        values = self.distinct
+        # One more entry is for missing values, where a float could not say them all exactly.
+        if values.dtype == object or not len(values) or np.abs(values).max() > _EXACT:
+            return np.concatenate([values.astype(object), np.array([None], dtype=object)])
+        return values
 
     def values(self, rows: Any) -> np.ndarray:
         """Return the values as the source has them."""

@@ -82,8 +82,8 @@ class DataSourceEvents:
 
     @property
     def timestamps(self) -> np.ndarray:
-        """Event times in UTC seconds."""
-        return np.asarray(self._table.times[self._rows])
+        """Event times in UTC seconds, a copy: a target function may change what it is given."""
+        return np.array(self._table.times[self._rows])
 
     @property
     def columns(self) -> list[str]:
@@ -173,7 +173,7 @@ class DataSourceEvents:
         """Return the events of `(start, end]`, or of `[start, end)` with side "left"."""
         if self._window is not None:
             self._window.asked(end if side == "right" else end - 1)
-        times = self.timestamps
+        times = self._table.times[self._rows]
         low = int(np.searchsorted(times, start, side=side))
         high = max(low, int(np.searchsorted(times, end, side=side)))
         if isinstance(self._rows, slice):

@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from monad.targets.values import value_texts
+
 if TYPE_CHECKING:
     from monad.targets.events import DataSourceEvents
 
 Grouped = tuple[np.ndarray, list[str]]
+
+
+def _whole(name: str) -> str:
+    """Return a group's name as `value_texts` spells it, where it was written as "2.0"."""
+    return name.removesuffix(".0") if name.removesuffix(".0").lstrip("-").isdigit() else name
 
 
 class EventsGroupBy:
@@ -23,7 +30,7 @@ class EventsGroupBy:
         self._by = by
 
     def _codes(self, groups: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-        columns = [np.asarray(self._events[name]).astype(str) for name in self._by]
+        columns = [value_texts(np.asarray(self._events[name])) for name in self._by]
         keys = columns[0]
         for column in columns[1:]:
             keys = np.char.add(np.char.add(keys, ","), column)
@@ -31,7 +38,8 @@ class EventsGroupBy:
         if groups is None:
             return codes.reshape(-1), [str(name) for name in found]
         names = [str(name) for name in groups]
-        order = {name: i for i, name in enumerate(names)}
+        order = {_whole(name): i for i, name in enumerate(names)}
+        order |= {name: i for i, name in enumerate(names)}
         lookup = np.array([order.get(str(name), -1) for name in found], dtype=np.int64)
         return (lookup[codes.reshape(-1)] if len(found) else codes.reshape(-1)), names
 

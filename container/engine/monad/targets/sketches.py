@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from monad.targets.values import value_texts
+
 SECONDS_PER_DAY = 86_400.0
 
 
@@ -51,7 +53,7 @@ class Sketch:
         )
 
     def __sub__(self, other: "Sketch") -> "Sketch":
-        keep = ~np.isin(self.items.astype(str), other.items.astype(str))
+        keep = ~np.isin(value_texts(self.items), value_texts(other.items))
         return Sketch(self.items[keep], self.weights[keep], self.origin, self.masked)
 
     def __mul__(self, other: Any) -> "Sketch":
@@ -67,19 +69,41 @@ class Sketch:
 
     def mask_loss(self, items: Iterable[Any]) -> "Sketch":
         """Leave *items* out of the loss: neither wanted nor unwanted."""
-        extra = np.asarray(items if isinstance(items, np.ndarray) else list(items))
+        one = isinstance(items, (str, bytes))
+        extra = np.asarray(items if isinstance(items, np.ndarray) else [items] if one else [*items])
         masked = np.concatenate([self.masked.astype(object), extra.astype(object)])
         return Sketch(self.items, self.weights, self.origin, masked)
 
 
 def sketch(items: Any, weights: Any = None) -> Sketch:
-    """Build a `Sketch` from item values and their weights (1 each when left out)."""
-    values = np.asarray(items)
+    """Build a `Sketch` from item values and their weights (1 each when left out).
+
+    Missing items are left out.
+
+    Raises:
+        ValueError: The items are no list of values, or weights are not as many or not finite.
+    """
+    values = np.asarray(items if hasattr(items, "__len__") else [*items])
     origin = getattr(items, "origin", None)
-    if weights is None:
-        weights = np.ones(len(values))
-    weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), values.shape)
-    return Sketch(values.view(np.ndarray), weights, origin)
+    if values.ndim != 1:
+        raise ValueError(f"sketch needs a list of items, got an array of shape {values.shape}")
+    made = np.asarray(1.0 if weights is None else weights, dtype=np.float64)
+    if made.ndim and made.shape != values.shape:
+        raise ValueError(f"sketch got {len(values)} items and weights of shape {made.shape}")
+    if not np.isfinite(made).all():
+        raise ValueError("sketch got weights that are NaN or infinite")
+    known = _known(values)
+    made = np.broadcast_to(made, values.shape)[known]
+    return Sketch(values.view(np.ndarray)[known], made, origin)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """Tell which values are not missing, that is not None and not NaN."""
+    if values.dtype.kind == "f":
+        return ~np.isnan(values).view(np.ndarray)
+    if values.dtype.kind == "O":
+        return np.array([v is not None and v == v for v in values.tolist()], dtype=bool)
+    return np.ones(len(values), dtype=bool)
 
 
 def _times(events: Any) -> np.ndarray:

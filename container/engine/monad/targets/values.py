@@ -1,4 +1,4 @@
-"""`ColumnValues`: an array that remembers the column it came from.
+"""`ColumnValues`: an array that remembers the column it came from; and values as text.
 
 Recommendation targets are made of item values; the engine must know whose values they are.
 """
@@ -6,6 +6,20 @@ Recommendation targets are made of item values; the engine must know whose value
 from typing import Any
 
 import numpy as np
+
+
+def value_text(value: Any) -> str:
+    """Return a value as text; whole numbers have no decimals, as where none is missing."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def value_texts(values: np.ndarray) -> np.ndarray:
+    """Return values as text, of one spelling whether one of them is missing or none is."""
+    if values.dtype.kind == "f":
+        return np.array([value_text(value) for value in values.tolist()], dtype=str)
+    return values.astype(str)
 
 
 class ColumnValues(np.ndarray):

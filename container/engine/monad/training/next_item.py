@@ -22,6 +22,7 @@ from monad.model.followers import WEIGHTS
 from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.items import NextItemHead
+from monad.targets.values import value_text
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
@@ -80,11 +81,22 @@ def next_item_field(
     if len(rows) < max(_FEWEST, _SHARE * possible):
         return -1
     position = representation.item_field(next((t.origin for t in rows.targets if t.origin), None))
-    values = table.values(representation.categories()[position].column, follows)
+    # A target may be there where no event follows: the row is then another entity's, or none.
+    ends = table.position(rows.entities, np.full(len(rows), labeler.label_end))
+    exists = follows < ends
+    column = representation.categories()[position].column
+    values = table.values(column, np.where(exists, follows, 0))
     same = [
-        len(found) == 1 and str(found[0]) == str(value) and not len(target.masked)
-        for target, found, value in zip(
-            rows.targets, (t.combined()[0] for t in rows.targets), values.tolist(), strict=True
+        there
+        and len(found) == 1
+        and value_text(found[0]) == value_text(value)
+        and not len(target.masked)
+        for target, found, value, there in zip(
+            rows.targets,
+            (t.combined()[0] for t in rows.targets),
+            values.tolist(),
+            exists.tolist(),
+            strict=True,
         )
     ]
     return position if np.mean(same) >= _SHARE else -1

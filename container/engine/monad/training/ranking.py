@@ -7,18 +7,19 @@ the ranker instead of into the same histories again.
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
+from monad.errors import TargetFunctionError, problem
 from monad.evaluation.metrics import average_precisions
 from monad.logs import run_logger
 from monad.model.items import ItemHead
 from monad.training.loop import BudgetModule, run_trainer, take_best
 from monad.training.resume import Attempt
-from monad.training.rows import Rows
+from monad.training.rows import Rows, whereabouts
 from monad.training.scenario import (
     ScenarioBatches,
     ScenarioModule,
@@ -39,6 +40,7 @@ _PASSES, _FEWEST_STEPS = 3, 300
 MOST_POINTS, _STEP_WEEKS = 14, 2
 _SECONDS_A_POINT = 6.0  # of budget for one split point's pair features
 _PAIRS_SHARE = 0.45  # of a budget, for pair features
+_CHECKED_ROWS = 500
 _MOST_ROWS = 40_000  # about 20 kB of pair features each
 
 
@@ -62,6 +64,33 @@ def fewer_points(points: np.ndarray, budget: float | None) -> np.ndarray:
     return points[: _STEP_WEEKS * most : _STEP_WEEKS]
 
 
+def _check_items(
+    batches: ScenarioBatches, rows: Rows, origin: tuple[str, str] | None, target_fn: Any
+) -> None:
+    """Refuse targets that are no items that can be recommended."""
+    field = batches.item_field
+    column = (field.owner, field.column)
+    wrong = origin is not None and tuple(n.lower() for n in origin) != tuple(
+        n.lower() for n in column
+    )
+    some = [target.combined() for target in rows.targets[:_CHECKED_ROWS]]
+    known = any((batches.item_codes(items)[amounts > 0] > 0).any() for items, amounts in some)
+    if known and not wrong:
+        return
+    seen = next((str(item) for items, _ in some for item in items), "none")
+    raise TargetFunctionError(
+        problem(
+            "The target function returned a sketch of items that cannot be recommended",
+            f"it is of column {'.'.join(origin)}, which is not modelled as a category"
+            if wrong and origin is not None
+            else f"of {len(some)} rows none has a value of {'.'.join(column)} with a weight above 0;"
+            f" an item is {seen[:60]}",
+            "Build it of a categorical column of the events; column_type_overrides makes one",
+            whereabouts(target_fn),
+        )
+    )
+
+
 def fit_ranking(
     module: "MonadModuleImpl",
     params: TrainingParams,
@@ -80,6 +109,7 @@ def fit_ranking(
     assert isinstance(head, ItemHead)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
+    _check_items(batches, rows[0], origin, module.target_fn)
     device = beside_training(params)
     train, validation = _prepared(head, batches, rows, budget)
     adapts = budget.seconds is not None and "epochs" not in params.given

@@ -81,6 +81,7 @@ class Labeler:
         self.label_end = label_end
         self.mode = mode
         self._warned = False
+        self._said_infinite = False
         self._sources = {s.name: {c.name: c for c in s.columns} for s in store.attributes}
 
     def _attributes(self, entity: int) -> Attributes:
@@ -126,7 +127,7 @@ class Labeler:
         }
         try:
             made = self.target_fn(history, future, self._attributes(entity), ctx)
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:  # none may end a job as if done
             raise TargetFunctionError(
                 problem(
                     "The target function raised",
@@ -141,7 +142,7 @@ class Labeler:
         if window.cut:
             self._warn_truncated(stamp)
             return None
-        return self._checked(made)
+        return self._checked(made, entity)
 
     def _warn_truncated(self, stamp: int) -> None:
         if not self._warned:
@@ -154,7 +155,7 @@ class Labeler:
             )
             self._warned = True
 
-    def _checked(self, made: Any) -> Any:
+    def _checked(self, made: Any, entity: int) -> Any:
         kind = self.task.kind
         if kind == "recommendation":
             if not isinstance(made, Sketch):
@@ -163,19 +164,41 @@ class Labeler:
         if isinstance(made, Sketch):
             raise self._wrong(made, "an array")
         try:
-            values = np.asarray(made, dtype=np.float32).reshape(-1)
+            with np.errstate(over="ignore"):
+                real = not np.iscomplexobj(made)
+                values = np.asarray(made if real else None, dtype=np.float32).reshape(-1)
         except (TypeError, ValueError):
-            raise self._wrong(made, "an array of numbers") from None
+            real = False
+        if not real:
+            raise self._wrong(made, "an array of numbers")
         size = self.task.num_outputs
-        if kind == "multiclass" and len(values) == 1 and 0 <= values[0] < size:
-            return np.eye(size, dtype=np.float32)[int(values[0])]
-        if len(values) != size:
+        by_index = kind == "multiclass" and len(values) == 1
+        if len(values) != size and not by_index:
             raise self._wrong(made, f"an array of length {size}")
         if not np.isfinite(values).all():
+            self._warn_not_finite(made, values, entity)
             return None
+        if by_index:
+            if values[0] not in range(size):
+                raise self._wrong(made, f"a class from 0 to {size - 1}, or {size} scores")
+            return np.eye(size, dtype=np.float32)[int(values[0])]
         if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():
             raise self._wrong(made, "zeros and ones")
+        if kind == "multiclass" and (values.min() < 0 or values.sum() == 0):
+            raise self._wrong(made, "scores of 0 or more, of which one is not 0")
         return values
+
+    def _warn_not_finite(self, made: Any, values: np.ndarray, entity: int) -> None:
+        """Say once that rows are left out whose target is infinite or past 32 bits; NaN may be."""
+        if np.isinf(values).any() and not self._said_infinite:
+            logger.warning(
+                "The target function returned %s (main entity %s); rows whose target is infinite or"
+                " past the range of 32-bit floats are left out. %s",
+                repr(made)[:100],
+                self.store.entity_ids[entity],
+                whereabouts(self.target_fn),
+            )
+            self._said_infinite = True
 
     def _wrong(self, made: Any, wanted: str) -> TargetFunctionError:
         seen = f"{type(made).__name__} {made!r}"
