@@ -2,6 +2,7 @@
 
 import datetime as dt
 import logging
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from tests.unit.engine.sample import location
 FIRST = to_timestamp("2020-01-01")
 
 
-def table_of(directory, source=None, start="2020-01-01", **columns):
+def table_of(directory, source=None, start: str = "2020-01-01", **columns: Any):
     """The store of four events of two entities with some columns replaced."""
     table = {"id": ["a", "a", "b", "b"], "at": days([0, 1, 2, 3]), "kind": ["x", "y", "x", "z"]}
     values = configured(directory, {**table, **columns}, **(source or {}))
@@ -179,13 +180,14 @@ def test_columns_of_any_type_and_name_are_read_or_left_out(tmp_path, caplog):
 @pytest.mark.parametrize("name", ["rowid", "__Time", "__entity"])
 def test_reserved_column_names_are_refused(tmp_path, name):
     """A name that the scratch database needs would be mixed up with its own column."""
+    numbers: dict[str, Any] = {name: [4.5, 3.5, 2.5, 1.5]}
     with pytest.raises(DataError, match=f"`{name}` of data source events has a reserved name"):
-        table_of(tmp_path / "kept", **{name: [4.5, 3.5, 2.5, 1.5]})
+        table_of(tmp_path / "kept", **numbers)
     source = {
         "disallowed_columns": [name],
         "sql_lambdas": [{"alias": "other", "expression": f'"{name}" * 2'}],
     }
-    found = table_of(tmp_path / "renamed", source, **{name: [4.5, 3.5, 2.5, 1.5]}).tables[0]
+    found = table_of(tmp_path / "renamed", source, **numbers).tables[0]
     assert found.values("other", slice(0, 4)).tolist() == [9.0, 7.0, 5.0, 3.0]
 
 

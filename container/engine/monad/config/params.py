@@ -4,6 +4,8 @@ Documented names and defaults; `time_budget_seconds`, `batch_size` and `seed` ar
 own. `given` remembers which fields the caller set, because a time budget may only adapt others.
 """
 
+import math
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -16,6 +18,28 @@ from monad.config.support import check_remote_location, check_strategy, warn_no_
 from monad.errors import ConfigError, nearest, problem
 
 _PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
+_TRAINING_PRECISIONS = (*_PRECISIONS, "16", "bf16", "16-true", "bf16-true", "64", "64-true")
+_ACCELERATORS = ("gpu", "cpu", "auto", "cuda")
+# Kind and least value of fields that are numbers; -1: above 0.
+_TRAINING_NUMBERS: dict[str, tuple[type, float]] = {
+    "epochs": (int, 1),
+    "learning_rate": (float, -1),
+    "check_val_every_n_steps": (int, 1),
+    "check_val_every_n_epochs": (int, 1),
+    "limit_train_batches": (int, 1),
+    "limit_val_batches": (int, 1),
+    "gradient_clip_val": (float, 0),
+    "checkpoint_every_n_steps": (int, 1),
+    "time_budget_seconds": (float, -1),
+    "batch_size": (int, 1),
+    "top_k": (int, 1),
+    "seed": (int, 0),
+}
+_TESTING_NUMBERS: dict[str, tuple[type, float]] = {
+    "limit_test_batches": (int, 1),
+    "top_k": (int, 1),
+}
+_NEEDED = ("epochs", "learning_rate", "seed")  # may not be None
 
 
 class OutputType(StrEnum):
@@ -74,18 +98,57 @@ class EntityIds:
     ids: Iterable[str] | None = None
     file: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.ids, (str, bytes)) or not (
+            self.ids is None or isinstance(self.ids, Iterable)
+        ):
+            raise ConfigError(
+                problem("entity_ids.ids must be a list", f"got {self.ids!r}", "Write [id, id]")
+            )
+        if self.ids is not None:
+            self.ids = [*self.ids]  # an iterator can be read once only
+
     def resolve(self) -> list[str]:
-        """Return the ids as text."""
+        """Return the distinct ids as text."""
         if (self.ids is None) == (self.file is None):
             raise ConfigError(
                 problem("entity_ids needs exactly one source", do="Give either ids or file")
             )
         if self.ids is not None:
-            return [str(item) for item in self.ids]
+            return _distinct([str(item) for item in self.ids], "ids")
         path = Path(str(self.file))
         if not path.is_file():
             raise ConfigError(problem("entity_ids.file does not exist", f"path {path}"))
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                problem("entity_ids.file is not text", f"{path}: {error}", "Write it as UTF-8")
+            ) from error
+        return _distinct([line.strip() for line in lines if line.strip()], f"file {path}")
+
+
+def _distinct(ids: list[str], where: str) -> list[str]:
+    if not ids:
+        raise ConfigError(
+            problem("entity_ids is empty", where, "Give ids, or leave it out for all")
+        )
+    return list(dict.fromkeys(ids))
+
+
+def as_entity_ids(given: Any, name: str) -> EntityIds | None:
+    """Return what was given as entity ids, which YAML has as a mapping."""
+    if isinstance(given, Mapping):
+        given = EntityIds(**given)
+    if given is None or isinstance(given, EntityIds):
+        return given
+    raise ConfigError(
+        problem(
+            f"{name} must be an EntityIds",
+            f"got {type(given).__name__}",
+            "Write EntityIds(ids=[...]) or EntityIds(file=...)",
+        )
+    )
 
 
 class _RemembersGiven:
@@ -138,14 +201,33 @@ class TrainingParams(_RemembersGiven):
 
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
-        for name in ("epochs", "learning_rate", "time_budget_seconds", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(problem(f"{name} must be positive", f"got {value}"))
+        _check_numbers(self, "TrainingParams", _TRAINING_NUMBERS)
+        _check_kinds(self, "TrainingParams")
         if isinstance(self.early_stopping, Mapping):
+            known = [f.name for f in fields(EarlyStopping)]
+            for key in self.early_stopping:
+                if key not in known:
+                    raise ConfigError(
+                        problem(f"early_stopping has no field `{key}`", do=nearest(key, known))
+                    )
             self.early_stopping = EarlyStopping(**self.early_stopping)
+        if not isinstance(self.early_stopping, EarlyStopping | None):
+            raise ConfigError(
+                problem(
+                    "early_stopping must be an EarlyStopping",
+                    f"got {self.early_stopping!r}",
+                    "Write EarlyStopping(patience=3)",
+                )
+            )
         if isinstance(self.metric_monitoring_mode, str):
-            self.metric_monitoring_mode = MetricMonitoringMode(self.metric_monitoring_mode)
+            mode = _one_of(
+                self.metric_monitoring_mode, MetricMonitoringMode, "metric_monitoring_mode"
+            )
+            self.metric_monitoring_mode = MetricMonitoringMode(mode)
+        if self.loss is not None and not callable(self.loss):
+            raise ConfigError(problem("loss must be a function", f"got {self.loss!r}"))
+        if self.precision is not None:
+            _one_of(str(self.precision), _TRAINING_PRECISIONS, "TrainingParams.precision")
         check_strategy(self.strategy)
         for name in ("top_k", "predictions_threshold"):
             if getattr(self, name) is not None:
@@ -192,14 +274,10 @@ class TestingParams(_RemembersGiven):
         if isinstance(self.remote_save_location, Mapping):
             self.remote_save_location = DataLocation(**self.remote_save_location)
         check_remote_location(self.remote_save_location)
-        self.output_type = OutputType(self.output_type)
-        if str(self.precision) not in _PRECISIONS:
-            raise ConfigError(
-                problem(
-                    f"TestingParams.precision is `{self.precision}`",
-                    do=nearest(str(self.precision), _PRECISIONS),
-                )
-            )
+        _check_numbers(self, "TestingParams", _TESTING_NUMBERS)
+        _check_kinds(self, "TestingParams")
+        self.output_type = OutputType(_one_of(self.output_type, OutputType, "output_type"))
+        _one_of(str(self.precision), _PRECISIONS, "TestingParams.precision")
         if self.strategy is not None:
             warn_no_effect("TestingParams.strategy", "one device is used")
         if not isinstance(self.devices, list) and self.devices not in (1, "auto"):
@@ -216,6 +294,51 @@ class TestingParams(_RemembersGiven):
                         f"Use {self.local_save_location}.tsv or a file in that directory",
                     )
                 )
+
+
+def _one_of(value: Any, known: Iterable[str], name: str) -> str:
+    """Return a value that is one of the *known* ones."""
+    names = [str(item) for item in known]
+    if str(value) not in names:
+        raise ConfigError(problem(f"{name} is `{value}`", do=nearest(str(value), names)))
+    return str(value)
+
+
+def _check_numbers(params: Any, where: str, limits: Mapping[str, tuple[type, float]]) -> None:
+    """Check that fields which are given are finite numbers of their kind and not too small."""
+    for name, (kind, least) in limits.items():
+        value = getattr(params, name)
+        if value is None and (name not in _NEEDED or name not in params.given):
+            continue
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        whole = number and float(value).is_integer()  # False for NaN and infinity, as wanted
+        good = number and math.isfinite(value) and (kind is float or whole)
+        if not good or not (value > 0 if least < 0 else value >= least):
+            wanted = "a whole number" if kind is int else "a finite number"
+            bound = "above 0" if least < 0 else f"of at least {least:g}"
+            raise ConfigError(
+                problem(
+                    f"{where}.{name} must be positive" if least else f"{where}.{name} is wrong",
+                    f"got {value!r}",
+                    f"Give {wanted} {bound}",
+                )
+            )
+        if kind is int:
+            setattr(params, name, int(value))
+
+
+def _check_kinds(params: Any, where: str) -> None:
+    """Check fields that hold objects of this module, and the accelerator's name."""
+    params.entity_ids = as_entity_ids(params.entity_ids, f"{where}.entity_ids")
+    for metric in params.metrics:
+        if not isinstance(metric, (MetricParams, CustomMetric)):
+            raise ConfigError(
+                problem(
+                    f"{where}.metrics holds {metric!r}",
+                    do="Write MetricParams(alias=...) or CustomMetric(alias=..., function=...)",
+                )
+            )
+    _one_of(params.accelerator, _ACCELERATORS, f"{where}.accelerator")
 
 
 def _check_exclusive(top_k: int | None, threshold: float | None) -> None:

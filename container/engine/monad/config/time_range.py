@@ -38,6 +38,13 @@ def to_timestamp(value: datetime | date | str | float, path: str = "date") -> in
             raise ConfigError(
                 problem(f"{path} is not a date", f"got `{value}`", "Write it like 2020-09-15")
             ) from error
+    if not isinstance(value, date):
+        try:  # numpy's datetimes and those of other libraries
+            value = datetime.fromisoformat(str(value))
+        except ValueError as error:
+            raise ConfigError(
+                problem(f"{path} is not a date", f"got {value!r}", "Write it like 2020-09-15")
+            ) from error
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     if value.tzinfo is None:

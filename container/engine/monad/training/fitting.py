@@ -22,6 +22,7 @@ from monad.training.resume import Attempt
 from monad.training.rows import (
     Labeler,
     Rows,
+    chosen_entities,
     joined,
     latest_split,
     sample_rows,
@@ -232,8 +233,7 @@ def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows
     labeler = Labeler(store, module.target_fn, module.task, end, DataMode.TRAIN)
     everyone = np.arange(store.num_entities)
     if params.entity_ids is not None:
-        wanted = set(params.entity_ids.resolve())
-        everyone = np.array([i for i in everyone if str(store.entity_ids[i]) in wanted])
+        everyone = chosen_entities(store, params.entity_ids)
     last = latest_split(labeler, everyone, random)
     if last is None:
         raise TargetFunctionError(

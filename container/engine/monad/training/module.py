@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monad.config.params import TestingParams, TrainingParams
+from monad.config.params import TestingParams, TrainingParams, as_entity_ids
 from monad.config.support import warn_no_effect
 from monad.config.time_range import DAY_SECONDS, DataMode, TimeRange, before, end_of, to_timestamp
 from monad.data.batches import RowReader
@@ -31,7 +31,7 @@ from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
 from monad.training.resume import Attempt
-from monad.training.rows import Labeler, Rows, active_entities, whereabouts
+from monad.training.rows import Labeler, Rows, active_entities, chosen_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
 from monad.training.settings import training_end, training_params, uses_gpu
 
@@ -56,7 +56,7 @@ class MonadModuleImpl:
         self.checkpoint = checkpoint
         self.task = task
         self.split = split or {}
-        self.entity_ids = entity_ids
+        self.entity_ids = as_entity_ids(entity_ids, "entity_ids")
         self._target_fn = target_fn
         self._trust = trust_target_fn
         self._store: Store | None = None
@@ -372,17 +372,7 @@ class MonadModuleImpl:
         everyone = np.arange(self.store.num_entities)
         chosen = params.entity_ids or self.entity_ids
         if chosen is not None:
-            index = {str(name): i for i, name in enumerate(self.store.entity_ids.tolist())}
-            wanted = chosen.resolve()
-            missing = [name for name in wanted if name not in index]
-            if missing:
-                run_logger.warning(
-                    "%d of %d entity_ids are not in the data, such as %s",
-                    len(missing),
-                    len(wanted),
-                    missing[0],
-                )
-            everyone = np.array([index[name] for name in wanted if name in index], dtype=np.int64)
+            everyone = chosen_entities(self.store, chosen)
         active = active_entities(self.store, stamp, everyone)
         if chosen is not None and len(active) < len(everyone):
             run_logger.warning(

@@ -26,7 +26,7 @@ from monad.targets.values import value_text
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
-from monad.training.rows import Labeler
+from monad.training.rows import Labeler, chosen_entities
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
     AFTERWARDS,
@@ -213,8 +213,7 @@ def fit_next_item(
     reader = module.reader()
     everyone = np.arange(store.num_entities)
     if params.entity_ids is not None:
-        wanted = set(params.entity_ids.resolve())
-        everyone = np.array([i for i in everyone if str(store.entity_ids[i]) in wanted])
+        everyone = chosen_entities(store, params.entity_ids)
     train, validation = hold_out_last(histories(reader, everyone, end), LAST_EVENTS, params.seed)
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)

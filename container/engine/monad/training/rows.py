@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from monad.config.params import EntityIds
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import TargetFunctionError, problem
+from monad.errors import DataError, TargetFunctionError, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
@@ -163,14 +164,13 @@ class Labeler:
             return made if len(made) else None
         if isinstance(made, Sketch):
             raise self._wrong(made, "an array")
+        if np.iscomplexobj(made):
+            raise self._wrong(made, "an array of numbers")
         try:
             with np.errstate(over="ignore"):
-                real = not np.iscomplexobj(made)
-                values = np.asarray(made if real else None, dtype=np.float32).reshape(-1)
+                values = np.asarray(made, dtype=np.float32).reshape(-1)
         except (TypeError, ValueError):
-            real = False
-        if not real:
-            raise self._wrong(made, "an array of numbers")
+            raise self._wrong(made, "an array of numbers") from None
         size = self.task.num_outputs
         by_index = kind == "multiclass" and len(values) == 1
         if len(values) != size and not by_index:
@@ -228,6 +228,34 @@ def active_entities(store: Store, stamp: int, among: np.ndarray) -> np.ndarray:
     for table in store.tables:
         seen |= table.position(among, np.full(len(among), stamp)) > table.offsets[among]
     return among[seen]
+
+
+def chosen_entities(store: Store, wanted: EntityIds) -> np.ndarray:
+    """Return the main entities that are asked for; those the data lacks are counted in a warning.
+
+    Raises:
+        DataError: The data has none of them.
+    """
+    index = {str(name): i for i, name in enumerate(store.entity_ids.tolist())}
+    names = wanted.resolve()
+    missing = [name for name in names if name not in index]
+    if len(missing) == len(names):
+        raise DataError(
+            problem(
+                "None of the entity_ids is in the data",
+                f"{len(names)} asked for, such as {names[0][:60]}; the data has {len(index)}, such"
+                f" as {str(store.entity_ids[0])[:60]}",
+                "Check how the ids are written",
+            )
+        )
+    if missing:
+        logger.warning(
+            "%d of %d entity_ids are not in the data, such as %s",
+            len(missing),
+            len(names),
+            missing[0],
+        )
+    return np.array([index[name] for name in names if name in index], dtype=np.int64)
 
 
 def day_end(stamp: int) -> int:
