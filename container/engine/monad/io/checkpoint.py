@@ -13,8 +13,11 @@ request and only with trust given.
 import dataclasses
 import importlib
 import inspect
+import json
+import math
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,9 @@ from monad.config import environment
 from monad.config.loading import parse_config
 from monad.config.schema import FoundationModelConfig
 from monad.data.representation import Representation
-from monad.errors import CheckpointError, problem
+from monad.errors import CheckpointError, ConfigError, problem
+from monad.io.writer import MANIFEST, file_digest
+from monad.logs import run_logger
 from monad.model.network import Network, Size
 from monad.tasks import Task, task_from_plain
 
@@ -102,32 +107,125 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         near = [p.parent for p in path.glob("*/" + BEST)] if path.is_dir() else []
         hint = f"Use {near[0]}" if near else "Give the directory that pretrain or fit wrote"
         raise CheckpointError(problem(f"{path} is not a checkpoint directory", f"no {BEST}", hint))
-    try:
-        content = torch.load(path / BEST, map_location="cpu", weights_only=True)
-        raw = yaml.safe_load((path / "data.yaml").read_text(encoding="utf-8"))
-        described = yaml.safe_load((path / "task.yaml").read_text(encoding="utf-8"))
-        loaders = yaml.safe_load((path / "dataloader.yaml").read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, EOFError, yaml.YAMLError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(
-            problem(f"The checkpoint {path} cannot be read", first, "Write it again")
-        ) from error
+    check_file(path, BEST)
+    content = _read(path, BEST, lambda file: torch.load(file, "cpu", weights_only=True))
+    raw, described, loaders = (
+        _read(path, name, lambda file: yaml.safe_load(file.read_text(encoding="utf-8")))
+        for name in ("data.yaml", "task.yaml", "dataloader.yaml")
+    )
     if content.get("format") != FORMAT:
         raise CheckpointError(
             problem(f"The checkpoint {path} has format {content.get('format')}", f"known: {FORMAT}")
         )
     raw["data_loader_params"] = loaders.get("data_loader_params") or {}
     task = None if described.get("task") == "FoundationModel" else task_from_plain(described)
-    return Checkpoint(
-        path=path,
-        config=parse_config(raw, "data.yaml"),
-        representation=Representation.from_plain(content["representation"]),
-        size=Size(**content["size"]),
-        network=content["network"],
-        head=content["head"],
-        task=task,
-        extra=content["extra"],
+    config = parse_config(raw, "data.yaml")
+    try:
+        made = Checkpoint(
+            path=path,
+            config=config,
+            representation=Representation.from_plain(content["representation"]),
+            size=Size(**content["size"]),
+            network=content["network"],
+            head=content["head"],
+            task=task,
+            extra=content["extra"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, BEST, error) from error
+    for name, weights in {**made.network, **made.head}.items():
+        if torch.isnan(weights.float()).any():
+            raise _unreadable(path, BEST, ValueError(f"weights {name} are not numbers"))
+    return made
+
+
+def _read(path: Path, name: str, how: Callable[[Path], Any]) -> dict[str, Any]:
+    """Read one file of a checkpoint, which is a mapping."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of files that it did not write
+            found = how(path / name)
+    except Exception as error:  # damaged and foreign files raise of many kinds
+        raise _unreadable(path, name, error) from error
+    if not isinstance(found, dict):
+        raise _unreadable(path, name, TypeError(f"it holds {type(found).__name__}, not a mapping"))
+    return found
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> CheckpointError:
+    first = (str(error).splitlines() or [""])[0][:200]
+    return CheckpointError(
+        problem(
+            f"The checkpoint {path} cannot be read",
+            f"{name}: {type(error).__name__} {first}",
+            "It is damaged, incomplete or not of this engine: copy it again, or train it again with"
+            " overwrite",
+        )
     )
+
+
+def check_file(path: Path, name: str) -> None:
+    """Compare a file of a checkpoint with its manifest: a damaged weight is still a number.
+
+    Raises:
+        CheckpointError: A file is not the one that was written.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        digests = {str(e["path"]): (str(e["sha256"]), int(e["size"])) for e in manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        run_logger.warning(
+            "The checkpoint %s has no readable %s (%s): it is an unfinished one or a copy of some"
+            " files, and damage cannot be told",
+            path,
+            MANIFEST,
+            type(error).__name__,
+        )
+        return
+    file = path / name
+    if name in digests and file.is_file() and file_digest(file) != digests[name]:
+        raise _unreadable(path, name, ValueError(f"differs from what {MANIFEST} says of it"))
+
+
+def load_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Give *module* the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: They are another module's.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise CheckpointError(
+            problem(
+                f"The weights of checkpoint {path} do not fit its settings",
+                (lines[1] if len(lines) > 1 else lines[0])[:200],
+                "Its files are of several checkpoints: copy them again from one",
+            )
+        ) from error
+
+
+def check_trained(metrics: dict[str, float], *modules: torch.nn.Module | None) -> None:
+    """Refuse a validation loss, or weights, that are not numbers any more.
+
+    Raises:
+        ConfigError: Training diverged.
+    """
+    seen = [f"{k} is {v}" for k, v in metrics.items() if k == "val_loss" and not math.isfinite(v)]
+    for module in modules:
+        for name, weights in module.named_parameters() if module is not None else ():
+            if not torch.isfinite(weights.detach().float()).all():
+                seen.append(f"weights {name} are not finite")
+    if seen:
+        raise ConfigError(
+            problem(
+                "Training diverged, and nothing was written",
+                seen[0],
+                "Lower training_params.learning_rate, or look for extreme values in the targets and"
+                " in what a loss of your own returns",
+            )
+        )
 
 
 def pickled_by_value(function: Callable[..., Any]) -> bytes:
@@ -182,5 +280,20 @@ def load_target_fn(path: Path, trust: bool) -> Callable[..., Any]:
                 " that you or your pipeline wrote; predict does not need it",
             )
         )
+    check_file(path, file.name)
     importlib.invalidate_caches()
-    return cloudpickle.loads(file.read_bytes())
+    try:
+        found = cloudpickle.loads(file.read_bytes())
+    except Exception as error:  # unpickling runs whatever the file says
+        raise CheckpointError(
+            problem(
+                f"{file} cannot be loaded",
+                f"{type(error).__name__}: {str(error)[:200]}",
+                "Install the modules that the target function needs, or pass target_fn",
+            )
+        ) from error
+    if not callable(found):
+        raise CheckpointError(
+            problem(f"{file} holds no function", f"got {type(found).__name__}", "Pass target_fn")
+        )
+    return found

@@ -5,6 +5,7 @@ Columns: `score` (binary), `prediction` or `prediction_<i>` (regression), one co
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from monad.errors import CheckpointError, problem
+from monad.io.writer import MANIFEST, check_writable
 from monad.tasks import Task
 
 DEFAULT_TOP_K = 12
@@ -32,6 +35,34 @@ def header(task: Task, top_k: int | None) -> list[str]:
             return ["prediction"]
         return [f"prediction_{i}" for i in range(task.num_outputs)]
     return list(task.class_names)  # type: ignore[attr-defined]
+
+
+def check_place(target: Path) -> None:
+    """Check, before anything is predicted, that predictions can be saved as *target*.
+
+    Their manifest goes beside them, so that a directory holds one artefact.
+
+    Raises:
+        CheckpointError: They cannot, or a checkpoint's manifest would be lost.
+    """
+    check_writable(target.parent)
+    if target.is_dir():
+        raise CheckpointError(
+            problem(f"Predictions cannot be saved as {target}", "it is a directory", "Name a file")
+        )
+    try:
+        kind = json.loads((target.parent / MANIFEST).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if kind != "predictions":
+        raise CheckpointError(
+            problem(
+                f"Predictions cannot be saved in {target.parent}",
+                f"it holds a {str(kind).replace('_', ' ')}, whose {MANIFEST} would be overwritten",
+                "Choose a directory of its own, such as "
+                f"{target.parent.parent / 'predictions' / target.name}",
+            )
+        )
 
 
 def _cell(value: Any) -> str:

@@ -62,6 +62,7 @@ def prepare_output(output: Path, resume: bool, overwrite: bool) -> bool:
     """
     if resume and overwrite:
         raise CheckpointError(problem("resume and overwrite are mutually exclusive"))
+    check_writable(output)
     if not output.exists() or not any(output.iterdir()):
         return False
     if overwrite:
@@ -78,6 +79,26 @@ def prepare_output(output: Path, resume: bool, overwrite: bool) -> bool:
             f"The output directory {output} is not empty",
             f"it holds {', '.join(sorted(e.name for e in output.iterdir())[:4])}",
             "Choose another directory, or ask for resume or overwrite",
+        )
+    )
+
+
+def check_writable(directory: Path) -> None:
+    """Check before any work that a directory is there and writable, or can be made.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    nearest = directory
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    raise CheckpointError(
+        problem(
+            f"The output directory {directory} cannot be written",
+            f"{nearest} is {'not writable' if nearest.is_dir() else 'not a directory'}",
+            "Choose another directory",
         )
     )
 

@@ -18,7 +18,7 @@ from monad.data.split_query import held_out_entities
 from monad.data.store import Store
 from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
-from monad.io.checkpoint import write_checkpoint
+from monad.io.checkpoint import check_trained, write_checkpoint
 from monad.io.storage import resolve_output
 from monad.io.writer import copy_once, prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, fit_logger, log_metrics, pretrain_logger
@@ -26,6 +26,7 @@ from monad.model.network import Network
 from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.outlook import learn_outlook
 from monad.training.pretraining import PretrainHeads, PretrainModule, SplitBatches, mixed
+from monad.training.refusals import clear_refusals
 from monad.training.resume import Attempt
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
@@ -268,10 +269,12 @@ def _train(
     """Train the network and write the checkpoint's files to scratch."""
     begun = time.monotonic() - attempt.used
     params = training_params(config)
-    network, module, validated = _train_network(
-        config, params, store, representation, attempt, begun
-    )
+    with clear_refusals(params):
+        network, module, validated = _train_network(
+            config, params, store, representation, attempt, begun
+        )
     metrics = {name: float(value) for name, value in validated.items()}
+    check_trained(metrics, network, module.heads)
     metrics["setup_seconds"] = module.setup_seconds
     metrics["training_seconds"] = time.monotonic() - begun - module.setup_seconds
     metrics["steps"] = float(steps_of(module))

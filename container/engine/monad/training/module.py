@@ -19,8 +19,14 @@ from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.catalogue import check_metrics, extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
-from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
-from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, header
+from monad.io.checkpoint import (
+    Checkpoint,
+    check_trained,
+    load_target_fn,
+    load_weights,
+    write_checkpoint,
+)
+from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, check_place, header
 from monad.io.tables import PredictionsTable, rows_of_file, table_columns
 from monad.io.writer import prepare_output, publish, scratch_directory
 from monad.logs import configure_logging, log_metrics, run_logger
@@ -30,6 +36,7 @@ from monad.model.items import ItemField
 from monad.model.network import Network
 from monad.tasks import Task
 from monad.training.fitting import fit_scenario
+from monad.training.refusals import clear_refusals
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler, Rows, active_entities, chosen_entities, whereabouts
 from monad.training.scenario import ScenarioBatches, infer
@@ -63,12 +70,12 @@ class MonadModuleImpl:
         self.item_position = int(checkpoint.extra.get("item_position", -1))
         self.next_item = bool(checkpoint.extra.get("next_item", False))
         self.network = Network(checkpoint.representation, checkpoint.size)
-        self.network.load_state_dict(checkpoint.network)
+        load_weights(self.network, checkpoint.network, checkpoint.path)
         self.pretrained = True
         self.head: Head | None = None
         if checkpoint.task is not None and checkpoint.head:
             self.head = self.make_head()
-            self.head.load_state_dict(checkpoint.head)
+            load_weights(self.head, checkpoint.head, checkpoint.path)
 
     @property
     def store(self) -> Store:
@@ -153,7 +160,9 @@ class MonadModuleImpl:
             if output is not None:
                 settings = (self.checkpoint.config.raw, self.task.to_plain(), params.plain())
                 attempt = Attempt.open(output, scratch, params.resume, "scenario", *settings)
-            metrics = fit_scenario(self, params, scratch, attempt)
+            with clear_refusals(params):
+                metrics = fit_scenario(self, params, scratch, attempt)
+            check_trained(metrics, self.network, self.head)
             if output is None or attempt is None:
                 run_logger.warning("checkpoint_dir is not set; the scenario is in memory only")
                 return
@@ -262,6 +271,8 @@ class MonadModuleImpl:
         if params.predictions_threshold is not None and kind not in ("binary", "multilabel"):
             warn_no_effect(f"TestingParams.predictions_threshold of a {kind} task")
         check_metrics(params.metrics, self.task)
+        if params.local_save_location is not None:
+            check_place(Path(params.local_save_location))
 
     def _run(self, params: TestingParams, rows: Rows) -> tuple[Any, Any, Rows, ScenarioBatches]:
         """Infer over rows, writing the file when one is asked for; keeps results with targets."""

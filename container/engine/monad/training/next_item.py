@@ -42,6 +42,7 @@ from monad.training.settings import (
     uses_gpu,
 )
 from monad.training.streams import Plan, loader
+from monad.training.threads import fastest_threads
 
 if TYPE_CHECKING:
     from monad.training.module import MonadModuleImpl
@@ -266,8 +267,9 @@ def fit_next_item(
     if len(asked):
         assert isinstance(head, NextItemHead)
         device = lightning_module.trained_on
-        count_followers(module, head, reader, train, device)
-        choose_weights(module, head, reader, asked, device, before)
+        with fastest_threads():  # where cores are shared, more threads may take far longer
+            count_followers(module, head, reader, train, device)
+            choose_weights(module, head, reader, asked, device, before)
     module.network.cpu()
     head.cpu()
     run_logger.info("Next-item training took %.1f seconds", time.monotonic() - begun)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from monad.data.batches import Batch, RowReader, batches_by_length
 from monad.data.fields import FIRST
 from monad.data.pairs import PairReader
+from monad.errors import ConfigError, problem
 from monad.evaluation.catalogue import extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.predictions import item_names
@@ -187,8 +188,31 @@ class ScenarioModule(BudgetModule):
         if self.custom_loss is not None and "target" in batch:
             if output.dim() > batch["target"].dim() + (self.task.kind == "regression"):
                 output = output.mean(1)
-            return self.custom_loss(output, batch["target"])
+            return self._own_loss(output, batch["target"])
         return self.head.loss(output, batch)
+
+    def _own_loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of the user's function, or say what is wrong with it."""
+        shapes = f"output of shape {tuple(output.shape)}, target of shape {tuple(target.shape)}"
+        try:
+            made = self.custom_loss(output, target)
+        except Exception as error:
+            raise ConfigError(
+                problem("TrainingParams.loss raised", f"{type(error).__name__}: {error}; {shapes}")
+            ) from error
+        one = isinstance(made, torch.Tensor) and made.numel() == 1
+        if not one or (torch.is_grad_enabled() and not made.requires_grad):
+            seen = (
+                f"a tensor of shape {tuple(made.shape)}" if isinstance(made, torch.Tensor) else made
+            )
+            raise ConfigError(
+                problem(
+                    "TrainingParams.loss returned no loss",
+                    f"{seen!r}, for {shapes}",
+                    "Return one number as a tensor that depends on the output, such as a mean",
+                )
+            )
+        return made.reshape(())
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """Return the loss of a batch."""

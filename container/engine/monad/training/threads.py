@@ -6,6 +6,8 @@ counts, so this is done only in budgeted training, which depends on the clock an
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -18,6 +20,17 @@ def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
         y = torch.nn.functional.silu(x @ weight)
         x = torch.nn.functional.layer_norm(y @ weight.T + x, (_WIDTH,))
     return time.perf_counter() - begun
+
+
+@contextmanager
+def fastest_threads() -> Iterator[None]:
+    """Do work of a time budget with the number of threads that is fastest now."""
+    most = torch.get_num_threads()
+    calibrate_threads(most)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(most)
 
 
 @torch.no_grad()
