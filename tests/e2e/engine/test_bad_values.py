@@ -9,10 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from monad.config import TestingParams, TrainingParams
 from monad.config.time_range import to_timestamp
+from monad.data.aggregates import AggregateReader, choose_aggregates
 from monad.errors import DataError
+from monad.ui import pretrain
+from monad.ui.module import RegressionTask, load_from_foundation_model
 from tests.e2e.engine.test_bad_data import configured, days, stored
-from tests.unit.engine.sample import location
+from tests.unit.engine.sample import location, write_config
 
 FIRST = to_timestamp("2020-01-01")
 
@@ -198,3 +202,54 @@ def test_a_computed_column_does_not_hide_behind_another(tmp_path):
         table_of(tmp_path / "both", source)
     found = table_of(tmp_path / "one", {**source, "disallowed_columns": ["kind"]}).tables[0]
     assert found.values("kind", slice(0, 2)).tolist() == ["x!", "y!"]
+
+
+def test_one_broken_number_leaves_the_others_their_digits(tmp_path):
+    """A value of 1e300 in one event does not round the sums of other entities to nothing."""
+    random = np.random.default_rng(0)
+    n = 400
+    table = {
+        "id": np.repeat([f"e{i}" for i in range(40)], 10),
+        "at": days(np.tile(np.arange(10), 40)),
+        "kind": random.choice(list("abc"), n).tolist(),
+        "number": (random.random(n) + 0.001).tolist(),
+    }
+    found = []
+    for name in ("fine", "broken"):
+        if name == "broken":
+            table["number"][3] = 1e300
+        store = stored(configured(tmp_path / name, table))
+        reader = AggregateReader(store, choose_aggregates(store, store.last_time))
+        rows = reader.read(np.arange(40), np.full(40, store.last_time))
+        found.append(rows[1:, [i for i, x in enumerate(reader.names()) if "sum_number" in x]])
+    assert found[0].shape[1] > 0
+    assert np.ptp(found[0]) > 0
+    assert np.allclose(*found, atol=1e-3)
+
+
+def test_a_scenario_reads_data_that_came_to_have_hours(tmp_path):
+    """Which aggregates there are is decided in training, not by rows that come later."""
+    random = np.random.default_rng(0)
+    n = 300
+    table = {
+        "id": [f"e{i}" for i in random.integers(0, 30, n)],
+        "at": days(random.integers(0, 200, n)),
+        "kind": random.choice(list("abc"), n).tolist(),
+    }
+    values = configured(tmp_path, table)
+    values["data_params"]["training_end_date"] = "2020-07-20"
+    pretrain(write_config(tmp_path, values), tmp_path / "fm")
+    table["id"] += ["e1", "new"]
+    table["at"] += [dt.datetime(2020, 7, 22, 13, 45), dt.datetime(2020, 7, 22, 3, 5)]
+    table["kind"] += ["a", "never seen"]
+    pq.write_table(pa.table(table), tmp_path / "events.parquet")
+    module = load_from_foundation_model(tmp_path / "fm", RegressionTask(), count_later)
+    module.fit(TrainingParams(epochs=1, limit_train_batches=1))
+    file = tmp_path / "p" / "predictions.tsv"
+    module.predict(TestingParams(output_type="decoded", local_save_location=file))
+    assert len(file.read_text().splitlines()) == 1 + len(set(table["id"]))
+
+
+def count_later(history, future, attributes, ctx):
+    """How many events follow."""
+    return [float(future["events"].count())]

@@ -1,6 +1,7 @@
 """Twelve ways to let the future into training: each is planted, and caught or without effect."""
 
 import copy
+import datetime as dt
 import logging
 
 import numpy as np
@@ -19,8 +20,10 @@ from monad.data.ingest import build_store
 from monad.data.pairs import PairReader
 from monad.data.representation import fit_representation
 from monad.evaluation.catalogue import CATALOGUE
+from monad.model.items import NextItemHead
 from monad.targets import has_incomplete_training_window, sketch
 from monad.tasks import BinaryClassificationTask, RecommendationTask, RegressionTask
+from monad.training.foundation import _histories
 from monad.training.rows import Labeler
 from monad.ui import pretrain
 from monad.ui.module import load_from_checkpoint, load_from_foundation_model
@@ -28,6 +31,7 @@ from tests.unit.engine.sample import location, shop_config, write_config, write_
 
 END = to_timestamp("2020-07-28") + 86_399
 LATER = to_timestamp("2020-07-29")
+LATER_DAY = dt.date(2020, 7, 29)
 
 
 def stays_away(history, future, attributes, ctx):
@@ -90,6 +94,11 @@ def shop(tmp_path_factory):
             table["article_id"][i] = int(random.integers(1000, 1024))
             table["price"][i] = float(random.integers(500, 900))
             table["channel"][i] = 7
+    # Everyone also buys in the first hours after it, so that no rule can be a day too generous.
+    for customer in sorted(set(table["customer_id"])):
+        new = {"customer_id": customer, "t_dat": LATER_DAY, "article_id": 1003, "price": 777.0}
+        for name, value in {**new, "channel": 8}.items():
+            table[name].append(value)
     pq.write_table(pa.table(table), there / "transactions.parquet")
     return here, there
 
@@ -136,6 +145,7 @@ def test_trap_2_nothing_is_fitted_on_the_future(shop):
     """Vocabularies, quantiles, scaling, popularity and companions do not know what came later."""
     (here, one), (there, two) = fitted(shop[0]), fitted(shop[1])
     first, second = one.to_plain(), two.to_plain()
+    assert first.pop("num_events") < second.pop("num_events")  # it tells of the file, to the log
     assert first == second
     assert not any("7" in f.values for f in two.fields if f.column == "channel")
     position = one.item_field(("transactions", "article_id"))
@@ -145,6 +155,25 @@ def test_trap_2_nothing_is_fitted_on_the_future(shop):
     for name in ("by_entity", "by_day", "lately", "following", "tastes", "taken"):
         assert (getattr(found[0], name) != getattr(found[1], name)).nnz == 0
     assert (found[0].forecast is None) == (found[1].forecast is None)
+
+
+def test_trap_2_entities_of_later_are_in_no_vocabulary(tmp_path):
+    """Attributes of an entity whose first event comes after the range are not fitted on."""
+    directory = write_shop(tmp_path, customers=20)
+    table, people = table_of(directory), directory / "customers.parquet"
+    new = {"customer_id": "later", "t_dat": LATER_DAY, "article_id": 1003, "price": 1.0}
+    for name, value in {**new, "channel": 1}.items():
+        table[name].append(value)
+    pq.write_table(pa.table(table), directory / "transactions.parquet")
+    known = pq.read_table(people).to_pydict()
+    for name, value in {"customer_id": "later", "age": 900, "club": "platinum"}.items():
+        known[name].append(value)
+    pq.write_table(pa.table(known), people)
+    store, representation = fitted(directory)
+    assert "later" in store.entity_ids.tolist()
+    by_name = {field.column: field for field in representation.attributes}
+    assert sorted(by_name["club"].values) == ["gold", "silver"]
+    assert max(by_name["age"].edges) < np.log1p(100)
 
 
 def test_trap_2_testing_on_time_that_training_saw_is_said(shop, tmp_path, caplog):
@@ -373,6 +402,71 @@ def test_trap_9_what_is_tested_changes_no_weight(shop, tmp_path):
         content = torch.load(out / "churn" / "best_model.ckpt", weights_only=True)
         weights.append({**content["network"], **content["head"]})
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_what_comes_later_changes_no_prediction(shop, tmp_path):
+    """Trained and asked at the end of the range, both shops predict the same to the last digit."""
+    found: list[list[str]] = []
+    for directory in shop:
+        out = tmp_path / directory.name
+        values = shop_config(directory, epochs=1, limit_train_batches=3)
+        pretrain(write_config(directory, values), out / "fm")
+        lines: list[str] = []
+        for task, function in (
+            (BinaryClassificationTask(), stays_away),
+            (RegressionTask(), amount_of_next),
+            (RecommendationTask(), bought_later),
+        ):
+            module = load_from_foundation_model(out / "fm", task, function)
+            module.fit(TrainingParams(epochs=1, limit_train_batches=3))
+            file = out / task.kind / "predictions.tsv"
+            module.predict(
+                TestingParams(
+                    output_type="decoded",
+                    prediction_date="2020-07-28T23:59:59",
+                    local_save_location=file,
+                )
+            )
+            lines += sorted(file.read_text().splitlines())
+        found.append(lines)
+    assert len(found[0]) == 3 * 51
+    assert found[0] == found[1]
+
+
+def bought_later(history, future, attributes, ctx):
+    """What is bought in the next four weeks: not the next item alone, so pairs are ranked."""
+    items = future.interval_from(ctx["SPLIT_TIMESTAMP"], dt.timedelta(days=28))["transactions"]
+    return sketch(items["article_id"]) if len(items) else None
+
+
+def test_what_a_budget_trains_on_ends_with_the_range(shop, tmp_path):
+    """Histories of pretraining, and counts of what follows what, know nothing of later."""
+    counts = []
+    for directory in shop:
+        out = tmp_path / directory.name
+        store, representation = fitted(directory)
+        reader = RowReader(store, representation, 16)
+        budget = TrainingParams(time_budget_seconds=2, accelerator="cpu", seed=0)
+        for params in (budget, TrainingParams(accelerator="cpu")):
+            config = parse_config(shop_config(directory))
+            parts = _histories(config, reader, END, params)[:2]
+            assert max(store.stream.times[part.end - 1].max() for part in parts) <= END
+        values = shop_config(directory, epochs=1, limit_train_batches=3)
+        pretrain(write_config(directory, values), out / "fm")
+        module = load_from_foundation_model(out / "fm", RecommendationTask(), next_one)
+        module.fit(budget)
+        assert module.next_item
+        assert isinstance(module.head, NextItemHead)
+        counts.append(module.head.followers.state_dict())
+    counts = [{k: v for k, v in found.items() if k != "weight"} for found in counts]
+    assert float(counts[0]["strength"].sum()) > 0
+    assert all(torch.equal(counts[0][name], counts[1][name]) for name in counts[0])
+
+
+def next_one(history, future, attributes, ctx):
+    """The very next item."""
+    items = future["transactions"]["article_id"]
+    return sketch(items[:1]) if len(items) else None
 
 
 def test_trap_10_a_weak_order_is_said(tmp_path, caplog):

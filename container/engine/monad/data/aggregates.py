@@ -24,29 +24,37 @@ _SHARED_ROWS = 5_000_000  # above, shares would take too much memory
 _SHARES, _BANDS = 12, 8
 _POPULAR_DAYS = 30
 _FRACTION_BITS = 24
+_LARGEST = 1e12  # in a sum; one broken value must not leave the others without digits
 
 
 @dataclasses.dataclass
 class TableAggregates:
-    """Which columns of a source are aggregated."""
+    """Which columns of a source are aggregated.
+
+    Attributes:
+        shares: Which shares there are; None in older checkpoints, where the data at hand decides.
+    """
 
     table: str
     numbers: list[str]
     novelty: list[str]
     bands: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     common: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    shares: list[str] | None = None
 
 
 def choose_aggregates(store: Store, end: int | None = None) -> list[TableAggregates]:
-    """Pick the columns to aggregate; price bands and common values come from rows up to *end*."""
+    """Pick the columns to aggregate, price bands and common values, from rows up to *end* alone."""
     made = []
     for table in store.tables:
         own = [c for c in table.columns if c.modelled]
         numbers = [c.name for c in own if c.kind == NUMBER][:_MOST_NUMBERS]
         categories = [c for c in own if c.kind == CATEGORY and c.dictionary is not None]
         categories = [c for c in categories if c.override not in ("text", "embedding")]
-        categories.sort(key=lambda c: -len(c.dictionary))  # type: ignore[arg-type]
-        rows = slice(None) if end is None else np.flatnonzero(np.asarray(table.times) <= end)
+        rows = np.flatnonzero(np.asarray(table.times) <= end) if end is not None else slice(None)
+        # Not the dictionary's length: it has values of later, too.
+        distinct = {c.name: len(np.unique(c.raw(rows))) for c in categories}
+        categories.sort(key=lambda c: -distinct[c.name])
         made.append(
             TableAggregates(
                 table.name,
@@ -58,10 +66,19 @@ def choose_aggregates(store: Store, end: int | None = None) -> list[TableAggrega
                     if c.name in numbers[:2]
                     for found in [_edges(c, rows)]
                 },
-                {c.name: _common(c, rows) for c in categories if len(c.distinct) <= 1000},
+                {c.name: _common(c, rows) for c in categories if distinct[c.name] <= 1000},
+                _share_kinds(np.asarray(table.times)[rows]),
             )
         )
     return made
+
+
+def _share_kinds(times: np.ndarray) -> list[str]:
+    """Return which shares are told apart: hours only where the times have some."""
+    if not len(times) or len(times) > _SHARED_ROWS:
+        return []
+    hours = len(np.unique(times[:10_000] % DAY_SECONDS)) > 1
+    return ["weekday", *(["hours"] if hours else []), "fitted"]
 
 
 def _edges(column: Column, rows: Any) -> list[float]:
@@ -107,6 +124,8 @@ class _TablePrefix:
 
     def __init__(self, table: Table, spec: TableAggregates) -> None:
         self.table = table
+        chosen = spec.shares
+        self.kinds = _share_kinds(np.asarray(table.times)) if chosen is None else chosen
         values = [table.column(name).raw(slice(None)) for name in spec.numbers]
         self.numbers = [self._cumulated(found) for found in values]
         self.squares = [self._cumulated(squash(found.astype(np.float64)) ** 2) for found in values]
@@ -122,7 +141,8 @@ class _TablePrefix:
         A window's sum then does not depend, not even in its last digit, on rows outside of it.
         """
         clean = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-        largest = max(float(np.abs(clean).max(initial=0.0)) * max(len(clean), 1), 1.0)
+        clean = np.clip(clean, -_LARGEST, _LARGEST)
+        largest = max(float(np.abs(clean).sum()) + 1.0, 1.0)
         steps = 2.0 ** min(_FRACTION_BITS, 61 - int(np.ceil(np.log2(largest))))
         whole = np.cumsum(np.rint(clean * steps).astype(np.int64))
         return _FixedSums(np.concatenate([[0], whole]), steps)
@@ -143,7 +163,7 @@ class _TablePrefix:
         """Cumulate how often each row's value was taken by anyone in the month before it."""
         codes = column.raw(slice(None)).astype(np.int64)
         times = np.asarray(self.table.times).astype(np.int64)
-        stride = np.int64(1) << 33
+        stride = np.int64(np.ptp(times) + 1) if len(times) else np.int64(1)
         keys = (codes + 1) * stride + (times - self.table.first_time)
         ordered = np.sort(keys, kind="stable")
         upto = np.searchsorted(ordered, keys, side="left")
@@ -155,11 +175,11 @@ class _TablePrefix:
     def shares(self) -> dict[str, np.ndarray]:
         """Indicators of week day, hours, price band and common categories, cumulated."""
         table = self.table
-        if not len(table) or len(table) > _SHARED_ROWS:
-            return {}
         times = np.asarray(table.times)
-        kinds: dict[str, np.ndarray] = {"weekday": (times // DAY_SECONDS + 3) % 7}
-        if len(np.unique(times[:10_000] % DAY_SECONDS)) > 1:
+        kinds: dict[str, np.ndarray] = {}
+        if "weekday" in self.kinds:
+            kinds["weekday"] = (times // DAY_SECONDS + 3) % 7
+        if "hours" in self.kinds:
             kinds["hours"] = times % DAY_SECONDS // (3 * 3600)
         made = {
             f"{kind}_{value}": codes == value
@@ -173,7 +193,7 @@ class _TablePrefix:
 
     def fitted_shares(self, spec: TableAggregates) -> dict[str, np.ndarray]:
         """Indicators of the bands and categories of *spec*, cumulated."""
-        if not len(self.table) or len(self.table) > _SHARED_ROWS:
+        if "fitted" not in self.kinds:
             return {}
         made: dict[str, np.ndarray] = {}
         for name, edges in spec.bands.items():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-DAY_STRIDE = 1 << 14  # days fit below this stride
+DAY_STRIDE = 1 << 17  # days fit below this stride: 359 years
 NEVER = 3650.0  # days
 VISIT_LIVES = (1.5, 4.0)  # half lives in active days
 

@@ -15,7 +15,7 @@ _TAKEN_DAYS = (14, 30, 60)
 _HALF_LIVES = (7.0, 21.0, 60.0)
 _DOUBT = 20.0  # owners that an item's own share of repeats weighs against the mean
 _NEVER = 3650.0
-_DAY_STRIDE = 1 << 14
+_DAY_STRIDE = 1 << 17
 
 
 @dataclasses.dataclass
