@@ -1,6 +1,7 @@
 """Twelve ways to let the future into training: each is planted, and caught or without effect."""
 
 import copy
+import dataclasses
 import datetime as dt
 import logging
 
@@ -27,6 +28,7 @@ from monad.training.foundation import _histories
 from monad.training.rows import Labeler
 from monad.ui import pretrain
 from monad.ui.module import load_from_checkpoint, load_from_foundation_model
+from tests.e2e.engine.test_bad_data import configured, days
 from tests.unit.engine.sample import location, shop_config, write_config, write_shop
 
 END = to_timestamp("2020-07-28") + 86_399
@@ -207,11 +209,13 @@ def test_trap_3_snapshots_of_later_are_said_or_read_as_of_then(shop, tmp_path, c
     directory = write_shop(tmp_path, customers=30)
     ids = [f"c{i:03d}" for i in range(30)]
     old = {"customer_id": ids, "status": [["a", "b"][i % 2] for i in range(30)]}
-    early, late = np.datetime64("2020-01-01"), np.datetime64("2020-08-20")
+    stamps = [np.datetime64(f"2020-{day}") for day in ("02-01", "01-01", "08-20")]
     table = {
-        "customer_id": old["customer_id"] * 2,
-        "status": old["status"] + ["left" if i % 3 == 0 else "here" for i in range(30)],
-        "changed": pa.array(np.array([early] * 30 + [late] * 30)),
+        "customer_id": old["customer_id"] * 3,
+        "status": old["status"]
+        + ["older"] * 30
+        + ["left" if i % 3 == 0 else "here" for i in range(30)],
+        "changed": pa.array(np.repeat(stamps, 30)),
     }
     pq.write_table(pa.table(table), directory / "snapshot.parquet")
     with caplog.at_level(logging.WARNING, "monad"):
@@ -277,6 +281,26 @@ def test_trap_5_ties_are_broken_by_the_order_of_the_rows(shop, tmp_path):
     owners = np.array(table["customer_id"])
     wanted = np.concatenate([np.array(table["price"])[owners == c] for c in np.unique(owners)])
     assert np.array_equal(found[0], wanted)
+
+
+def test_trap_5_rows_without_an_order_are_ordered_by_their_values(tmp_path, monkeypatch):
+    """A source whose rows come in any order, as Snowflake's do, reads the same every time."""
+    landed = ingest.land
+    monkeypatch.setattr(
+        ingest, "land", lambda *given: dataclasses.replace(landed(*given), stable_order=False)
+    )
+    random = np.random.default_rng(0)
+    found = []
+    for name in ("one", "two"):
+        directory = write_shop(tmp_path / name, customers=8)
+        table = table_of(directory)
+        table["t_dat"] = [table["t_dat"][0]] * len(table["t_dat"])
+        order = random.permutation(len(table["t_dat"]))
+        shuffled = {key: [values[i] for i in order] for key, values in table.items()}
+        pq.write_table(pa.table(shuffled), directory / "transactions.parquet")
+        _, store, _ = stored(directory)
+        found.append([store.tables[0].values(c, slice(None)) for c in ("article_id", "price")])
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +388,28 @@ def test_trap_8_the_time_to_the_next_event_is_no_input(tmp_path, unit, caplog):
     assert left == {"until_next", "coming"}
     assert caplog.text.count("LEAK: column transactions.") == 2
     assert "until_next" in store.tables[0].column_names()  # target functions may use it
+
+
+def test_trap_8_is_looked_for_in_the_training_range_alone(tmp_path):
+    """A column that becomes the time to the next event later is not judged by that."""
+    random = np.random.default_rng(0)
+    people, early, late = 60, 2, 200
+    times = np.concatenate([[10, 40], 230 + 3 * np.arange(late)]).astype(float)
+    gaps = np.diff(times, append=times[-1] + 3)
+    numbers = np.tile(gaps, people)
+    seen = np.tile(np.arange(early + late) < early, people)
+    numbers[seen] = random.random(seen.sum()) * 500
+    values = configured(
+        tmp_path,
+        {
+            "id": np.repeat([f"e{i}" for i in range(people)], early + late),
+            "at": days(np.tile(times, people)),
+            "kind": random.choice(list("abc"), len(numbers)).tolist(),
+            "number": numbers.tolist(),
+        },
+    )
+    _, plans = build_store(parse_config(values), END)
+    assert {plan.name: plan.reason for plan in plans["events"]}["number"] == ""
 
 
 def test_trap_8_a_planted_gap_does_not_make_the_scores_better(tmp_path, monkeypatch):

@@ -47,7 +47,9 @@ def shift_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return (low + high) / 2
 
 
-def calibrate(module: "MonadModuleImpl", head: ScoreHead, rows: Rows, device: str) -> None:
+def calibrate(
+    module: "MonadModuleImpl", head: ScoreHead, rows: Rows, device: str, timed: bool = False
+) -> None:
     """Set the head's shift by the newest of the labelled *rows*; too few of them change nothing."""
     chosen = newest(rows)
     if head.kind == "multiclass" or len(chosen) < _FEWEST_ROWS:
@@ -57,7 +59,7 @@ def calibrate(module: "MonadModuleImpl", head: ScoreHead, rows: Rows, device: st
         batches.read(chosen.take(np.arange(at, min(at + _CHUNK, len(chosen)))))
         for at in range(0, len(chosen), _CHUNK)
     )
-    found = [output.numpy() for output, _ in infer(module.network, head, parts, device)]
+    found = [output.numpy() for output, _ in infer(module.network, head, parts, device, timed)]
     logits, targets = np.concatenate(found).astype(np.float64), np.asarray(chosen.targets)
     shift = shift_of(logits, targets)
     before = float((1 / (1 + np.exp(-logits))).mean())

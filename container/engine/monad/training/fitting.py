@@ -146,7 +146,8 @@ def fit_scenario(
         take_best(lightning_module, best)
     module.network.frozen = False
     if scores is not None:
-        calibrate(module, scores, labelled, str(lightning_module.trained_on))
+        device = str(lightning_module.trained_on)
+        calibrate(module, scores, labelled, device, timed=budget is not None)
     module.network.cpu()
     head.cpu()
     rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}

@@ -302,7 +302,9 @@ class MonadModuleImpl:
                 file = PredictionFile(scratch / "predictions.tsv", columns)
             done = 0
             parts = self._batches(batches, ordered, params.limit_test_batches)
-            for output, batch in _autocast(infer(self.network, self.head, parts, device), params):
+            timed = training_params(self.checkpoint.config).time_budget_seconds is not None
+            outputs = infer(self.network, self.head, parts, device, timed)
+            for output, batch in _autocast(outputs, params):
                 values = self._decoded(output, params, batches)
                 done += len(output)
                 if rows.targets is not None:

@@ -131,7 +131,7 @@ def fit_ranking(
     trained.extra = list(params.metrics)
     if adapts and params.metric_to_monitor is None:
         monitor = ("val_MAP@12_0", "max")
-    start = _validated(module, head, batches, validation, device)
+    start = _validated(module, head, batches, validation, device, budget.seconds is not None)
     first = {name: value.clone() for name, value in head.state_dict().items()}
     best = run_trainer(
         trained,
@@ -144,7 +144,7 @@ def fit_ranking(
     asked = params.metric_to_monitor is not None or params.early_stopping is not None
     if asked or not adapts:  # else the last: few validation rows make their best moment luck
         take_best(trained, best)
-    last = _validated(module, head, batches, validation, device)
+    last = _validated(module, head, batches, validation, device, budget.seconds is not None)
     if adapts and clearly_less(last, start):
         run_logger.warning(
             "Training ranks the validation rows worse (MAP@12 %.4f) than the start, which is by how"
@@ -168,12 +168,17 @@ def clearly_less(found: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _validated(
-    module: "MonadModuleImpl", head: ItemHead, batches: ScenarioBatches, rows: Rows, device: str
+    module: "MonadModuleImpl",
+    head: ItemHead,
+    batches: ScenarioBatches,
+    rows: Rows,
+    device: str,
+    timed: bool,
 ) -> np.ndarray:
     """Return the average precision at 12 of each validation row."""
     if not len(rows):
         return np.zeros(0)
-    found = infer(module.network, head, batches.epoch(rows, None, 512), device)
+    found = infer(module.network, head, batches.epoch(rows, None, 512), device, timed)
     ranked, wanted = ranked_and_wanted(
         (torch.topk(output, min(_BEST, output.shape[1])).indices.numpy(), batch)
         for output, batch in found

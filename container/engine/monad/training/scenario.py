@@ -289,21 +289,29 @@ def collected_metrics(
     return found | extra_metrics(extra, task, predictions, targets)
 
 
-def infer(network: Network, head: Head, batches: Iterator[Batch], device: str) -> Iterator[Any]:
-    """Return an iterator over (raw output on the CPU, batch) pairs."""
+def infer(
+    network: Network, head: Head, batches: Iterator[Batch], device: str, timed: bool = False
+) -> Iterator[Any]:
+    """Return an iterator over (raw output on the CPU, batch) pairs.
+
+    With *timed* the number of threads is chosen by measuring, as in training within a budget;
+    without it, nothing depends on the clock.
+    """
     # Weights that are moved in inference mode could not be trained afterwards.
     network.eval().to(device)
     head.eval().to(device)
-    return _inferred(network, head, batches, device)
+    return _inferred(network, head, batches, device, timed)
 
 
 @torch.inference_mode()
-def _inferred(network: Network, head: Head, batches: Iterator[Batch], device: str) -> Iterator[Any]:
+def _inferred(
+    network: Network, head: Head, batches: Iterator[Batch], device: str, timed: bool
+) -> Iterator[Any]:
     most = torch.get_num_threads()
     calibrated = -math.inf
     try:
         for batch in batches:
-            if device == "cpu" and time.monotonic() - calibrated > _CALIBRATE_SECONDS:
+            if timed and device == "cpu" and time.monotonic() - calibrated > _CALIBRATE_SECONDS:
                 calibrate_threads(most)
                 calibrated = time.monotonic()
             output = head.output(network, to_device(batch, device))
