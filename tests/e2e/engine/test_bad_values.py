@@ -253,3 +253,54 @@ def test_a_scenario_reads_data_that_came_to_have_hours(tmp_path):
 def count_later(history, future, attributes, ctx):
     """How many events follow."""
     return [float(future["events"].count())]
+
+
+def test_sources_that_never_meet_are_said(tmp_path, caplog):
+    """Ids or join keys that are written differently in two tables are a warning, not a silence."""
+    people, things = tmp_path / "people.parquet", tmp_path / "things.parquet"
+    pq.write_table(pa.table({"id": ["A-1", "A-2"], "age": [30.5, 40.5]}), people)
+    pq.write_table(pa.table({"item": ["x10", "x11"], "price": [1.5, 2.5]}), things)
+    table = {"id": [1, 1, 2, 2], "at": days(range(4)), "item": [10, 11, 10, 10]}
+    join = {"name": "things", "join_on": [["item", "item"]]}
+    values = configured(tmp_path, table, joined_data_sources=[join])
+    person = {"type": "main_entity_attribute", "name": "people", "main_entity_column": "id"}
+    values["data_sources"] += [
+        {"type": "attribute", "name": "things", "data_location": location(things)},
+        {**person, "data_location": location(people)},
+    ]
+    with caplog.at_level(logging.WARNING, "monad"):
+        stored(values)
+    for text in (
+        "Data source events has no main entity in common",
+        "Data source people has no main entity in common",
+        "no row of things has the key of any event",
+    ):
+        assert text in caplog.text
+    caplog.clear()
+    pq.write_table(pa.table({"id": ["1", "A-2"], "age": [30.5, 40.5]}), people)
+    pq.write_table(pa.table({"item": ["10", "x11"], "price": [1.5, 2.5]}), things)
+    with caplog.at_level(logging.WARNING, "monad"):
+        stored(values)
+    assert not caplog.text
+
+
+def test_ids_with_tabs_and_line_breaks_keep_to_their_line(tmp_path, caplog):
+    """The predictions file has a line for each id; that ids were changed in it is said."""
+    ids = ["a\tb", "a b", "x\ny", "r\rz", "007", "7", "'q\"", " lead", "\u00fc" * 300]
+    table = {
+        "id": np.repeat(ids, 6),
+        "at": days(np.tile(np.arange(6), len(ids))),
+        "kind": ["x", "y", "z"] * 2 * len(ids),
+    }
+    values = configured(tmp_path, table)
+    pretrain(write_config(tmp_path, values), tmp_path / "fm")
+    module = load_from_foundation_model(tmp_path / "fm", RegressionTask(), count_later)
+    module.fit(TrainingParams(epochs=1, limit_train_batches=1))
+    file = tmp_path / "p" / "predictions.tsv"
+    with caplog.at_level(logging.WARNING, "monad"):
+        module.predict(TestingParams(output_type="decoded", local_save_location=file))
+    lines = file.read_bytes().decode().split("\n")
+    found = sorted(line.split("\t")[0] for line in lines[1:-1])
+    assert found == sorted(["a b", "a b", "x y", "r z", *ids[4:]])
+    assert {len(line.split("\t")) for line in lines[:-1]} == {2}
+    assert "3 main entity ids hold tabs or line breaks" in caplog.text

@@ -151,7 +151,24 @@ class _Ingest:
             resolve(item.source, plan.name, list(item.columns), "the table")
         return plans
 
+    def _warn_of_strangers(self, item: Landed, others: list[Landed]) -> None:
+        """Warn when a source has no main entity in common with the others."""
+        union = " UNION ALL ".join(f"SELECT __entity FROM {x.table}" for x in others)
+        found = self.connection.execute(
+            f"SELECT EXISTS (SELECT 1 FROM {item.table} WHERE __entity IN ({union}))"
+        ).fetchall()[0][0]
+        if not found:
+            logger.warning(
+                "Data source %s has no main entity in common with the other sources: check that"
+                " main_entity_column %s holds the same ids, written alike",
+                item.source.name,
+                item.source.main_entity_column,
+            )
+
     def _entities(self, landed: list[Landed]) -> np.ndarray:
+        whose = [x for x in landed if x.source.type != ATTRIBUTE]
+        for item in whose if len(whose) > 1 else ():
+            self._warn_of_strangers(item, [x for x in whose if x is not item])
         union = " UNION ALL ".join(
             f"SELECT __entity FROM {x.table}" for x in landed if x.source.type != ATTRIBUTE
         )
@@ -252,6 +269,14 @@ class _Ingest:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         made = [column for column, _ in columns]
         for join, via in indirect:
+            if len(via) and (via < 0).all():
+                logger.warning(
+                    "Data source %s: no row of %s has the key of any event; its columns are missing"
+                    " everywhere. Check join_on %s",
+                    item.source.name,
+                    join.name,
+                    join.join_on,
+                )
             made += _indirect(joined[join.name], via, join, made)
         return Table(item.source.name, offsets, times, made)
 

@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 
 from monad.errors import CheckpointError, problem
 from monad.io.writer import MANIFEST, check_writable
+from monad.logs import run_logger
 from monad.tasks import Task
 
 DEFAULT_TOP_K = 12
+_SPACES = str.maketrans("\t\n\r", "   ")
 _DECIMALS = 5  # of a ranked item's score
 
 
@@ -68,7 +70,7 @@ def check_place(target: Path) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return f"{value:.6g}"
-    return str(value).replace("\t", " ").replace("\n", " ")
+    return str(value).translate(_SPACES)
 
 
 @dataclasses.dataclass
@@ -112,22 +114,35 @@ class PredictionFile:
         self._file = path.open("w", encoding="utf-8")
         self._file.write("\t".join(["main_entity_id", *columns]) + "\n")
         self.rows = 0
+        self._respelled = 0
+
+    def _name(self, name: Any) -> str:
+        made = _cell(name)
+        self._respelled += made != str(name)
+        return made
 
     def add(self, ids: Iterable[Any], values: Iterable[Iterable[Any]]) -> None:
         """Append rows."""
         for name, row in zip(ids, values, strict=True):
-            self._file.write("\t".join([_cell(name), *map(_cell, row)]) + "\n")
+            self._file.write("\t".join([self._name(name), *map(_cell, row)]) + "\n")
             self.rows += 1
 
     def add_ranked(self, ids: Iterable[Any], ranked: Ranked) -> None:
         """Append rows of ranked items."""
-        lines = [f"{_cell(name)}\t{line}\n" for name, line in zip(ids, ranked.lines(), strict=True)]
+        pairs = zip(ids, ranked.lines(), strict=True)
+        lines = [f"{self._name(name)}\t{line}\n" for name, line in pairs]
         self._file.writelines(lines)
         self.rows += len(lines)
 
     def close(self) -> None:
         """Finish the file."""
         self._file.close()
+        if self._respelled:
+            run_logger.warning(
+                "%d main entity ids hold tabs or line breaks, which predictions have as spaces: two"
+                " ids may read the same",
+                self._respelled,
+            )
 
 
 def copy_sequentially(source: Path, target: Path) -> None:
