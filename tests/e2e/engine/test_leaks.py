@@ -390,6 +390,37 @@ def test_trap_8_the_time_to_the_next_event_is_no_input(tmp_path, unit, caplog):
     assert "until_next" in store.tables[0].column_names()  # target functions may use it
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda now, gap: -gap / 86_400,
+        lambda now, gap: gap / (7 * 86_400),
+        lambda now, gap: now + gap,
+        lambda now, gap: 1000 * (now + gap),
+    ],
+    ids=["negative days", "weeks", "its time", "its time in milliseconds"],
+)
+def test_trap_8_other_spellings_of_the_next_event_are_found(tmp_path, spelled):
+    """The time to the next event with the other sign, in weeks, or as a point in time."""
+    random = np.random.default_rng(0)
+    now = np.cumsum(random.integers(1, 40, (40, 12)), axis=1) * 86_400.0
+    gap = np.diff(now, axis=1, append=now[:, -1:] + 86_400)
+    values = configured(
+        tmp_path,
+        {
+            "id": np.repeat([f"e{i}" for i in range(40)], 12),
+            "at": days(now.reshape(-1) / 86_400),
+            "kind": random.choice(list("abc"), now.size).tolist(),
+            "since": np.diff(now, axis=1, prepend=now[:, :1]).reshape(-1).tolist(),
+            "coming": spelled(now + to_timestamp("2020-01-01"), gap).reshape(-1).tolist(),
+        },
+    )
+    _, plans = build_store(parse_config(values), to_timestamp("2021-01-01"))
+    reasons = {plan.name: plan.reason for plan in plans["events"]}
+    assert reasons["coming"] == "is the time to the entity's next event"
+    assert reasons["since"] == ""
+
+
 def test_trap_8_is_looked_for_in_the_training_range_alone(tmp_path):
     """A column that becomes the time to the next event later is not judged by that."""
     random = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def leave_out_leaks(
     gaps = (times[1:] - times[:-1])[follows].astype(np.float64)
     _warn_of_weak_order(item, entities, times)
     for plan in asked:
-        reason = _reason(plan, sample, follows, gaps)
+        reason = _reason(plan, sample, follows, gaps, times)
         if reason:
             plan.modelled, plan.reason = False, reason
             logger.warning(
@@ -93,13 +93,18 @@ def _plain(values: Any) -> np.ndarray:
 
 
 def _reason(
-    plan: ColumnPlan, sample: dict[str, np.ndarray], follows: np.ndarray, gaps: np.ndarray
+    plan: ColumnPlan,
+    sample: dict[str, np.ndarray],
+    follows: np.ndarray,
+    gaps: np.ndarray,
+    sample_times: np.ndarray,
 ) -> str:
     mine = sample[plan.name]
     if plan.kind == NUMBER and mine.dtype.kind in "if":
         own = mine[:-1][follows].astype(np.float64)
         known = np.isfinite(own)
-        if known.sum() >= _LEAST_PAIRS and _is_gap(own[known], gaps[known]):
+        now = sample_times[:-1][follows].astype(np.float64)
+        if known.sum() >= _LEAST_PAIRS and _tells_next(own[known], gaps[known], now[known]):
             return "is the time to the entity's next event"
     for name, theirs in sample.items():
         if (theirs.dtype.kind in "if") != (mine.dtype.kind in "if"):
@@ -120,12 +125,19 @@ def _filled(values: np.ndarray) -> np.ndarray:
     return np.array([value is not None for value in values], dtype=bool)
 
 
+def _tells_next(values: np.ndarray, gaps: np.ndarray, now: np.ndarray) -> bool:
+    """Tell whether *values* are gaps of either sign, or the next event's time itself."""
+    if _is_gap(values, gaps) or _is_gap(-values, gaps):
+        return True
+    return any(_is_gap(values / unit - now, gaps) for unit in (1.0, 1e3, 1e6, 1e9))
+
+
 def _is_gap(values: np.ndarray, gaps: np.ndarray) -> bool:
-    """Tell whether *values* are the gaps in seconds, minutes, hours or days, rounded or not.
+    """Tell whether *values* are the gaps in seconds, minutes, hours, days or weeks, rounded or not.
 
     Short gaps are left out: small numbers are close to them by chance.
     """
-    for unit in (1, 60, 3600, DAY_SECONDS):
+    for unit in (1, 60, 3600, DAY_SECONDS, 7 * DAY_SECONDS):
         long = gaps / unit > 2.0
         if long.sum() < _LEAST_PAIRS or np.ptp(gaps[long]) == 0:
             continue
