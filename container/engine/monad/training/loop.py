@@ -305,42 +305,8 @@ def run_trainer(
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    budget = module.plan.deadline is not None
-    keeper = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="epoch={epoch}",
-        auto_insert_metric_name=False,
-        monitor=monitor[0] if validation is not None else None,
-        mode=monitor[1],
-        save_top_k=1 if budget else -1,
-        save_weights_only=budget,
-    )
-    callbacks: list[Any] = [SetUp(validation), _Watch(), keeper, *params.callbacks]
-    if module.plan.averaged:
-        callbacks.insert(0, Averaging())
-    if params.checkpoint_every_n_steps:
-        callbacks.append(
-            ModelCheckpoint(
-                dirpath=checkpoints,
-                filename="step={step}",
-                save_top_k=-1,
-                auto_insert_metric_name=False,
-                every_n_train_steps=params.checkpoint_every_n_steps,
-            )
-        )
-    if params.early_stopping is not None and validation is not None:
-        stopping = params.early_stopping
-        callbacks.append(
-            EarlyStopping(
-                monitor=monitor[0],
-                mode=monitor[1],
-                patience=stopping.patience,
-                min_delta=stopping.min_delta,
-            )
-        )
-    if attempt is not None:
-        keeping = ResumeKeeper(attempt.writer(), params.checkpoint_every_n_steps, attempt.used)
-        callbacks.append(keeping)
+    keeper = _keeper(module, checkpoints, monitor if validation is not None else (None, monitor[1]))
+    callbacks = _callbacks(module, validation, params, keeper, attempt)
     every_steps = params.check_val_every_n_steps
     trainer = lightning.Trainer(
         max_epochs=module.plan.epochs,
@@ -369,6 +335,59 @@ def run_trainer(
             continued.unlink(missing_ok=True)
     found = Path(keeper.best_model_path) if keeper.best_model_path else None
     return found if found is not None and found.is_file() else None
+
+
+def _keeper(
+    module: BudgetModule, checkpoints: Path, monitor: tuple[str | None, str]
+) -> ModelCheckpoint:
+    """Return what keeps the best weights; without a budget, those of every epoch."""
+    budget = module.plan.deadline is not None
+    return ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="epoch={epoch}",
+        auto_insert_metric_name=False,
+        monitor=monitor[0],
+        mode=monitor[1],
+        save_top_k=1 if budget else -1,
+        save_weights_only=budget,
+    )
+
+
+def _callbacks(
+    module: BudgetModule,
+    validation: DataLoader | None,
+    params: TrainingParams,
+    keeper: ModelCheckpoint,
+    attempt: Attempt | None,
+) -> list[Any]:
+    """Return the callbacks of a training, those of the user's own among them."""
+    callbacks: list[Any] = [SetUp(validation), _Watch(), keeper, *params.callbacks]
+    if module.plan.averaged:
+        callbacks.insert(0, Averaging())
+    if params.checkpoint_every_n_steps:
+        callbacks.append(
+            ModelCheckpoint(
+                dirpath=keeper.dirpath,
+                filename="step={step}",
+                save_top_k=-1,
+                auto_insert_metric_name=False,
+                every_n_train_steps=params.checkpoint_every_n_steps,
+            )
+        )
+    stopping = params.early_stopping
+    if stopping is not None and validation is not None:
+        callbacks.append(
+            EarlyStopping(
+                monitor=keeper.monitor,
+                mode=keeper.mode,
+                patience=stopping.patience,
+                min_delta=stopping.min_delta,
+            )
+        )
+    if attempt is not None:
+        every = params.checkpoint_every_n_steps
+        callbacks.append(ResumeKeeper(attempt.writer(), every, attempt.used))
+    return callbacks
 
 
 def steps_of(module: BudgetModule) -> int:
