@@ -14,8 +14,9 @@ from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.head import Head, Known
 from monad.model.heads import ScoreHead
+from monad.training.budget import BudgetModule
 from monad.training.calibration import MOST_ROWS, calibrate
-from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
+from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt

@@ -16,7 +16,8 @@ from monad.config.params import TrainingParams
 from monad.evaluation.metrics import average_precisions
 from monad.logs import run_logger
 from monad.model.items import ItemHead
-from monad.training.loop import BudgetModule, run_trainer, take_best
+from monad.training.budget import BudgetModule
+from monad.training.loop import run_trainer, take_best
 from monad.training.resume import Attempt
 from monad.training.rows import Rows
 from monad.training.scenario import (

@@ -21,7 +21,7 @@ from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.network import Network
 from monad.tasks import Task
-from monad.training.loop import BudgetModule
+from monad.training.budget import BudgetModule
 from monad.training.rows import Rows
 from monad.training.streams import Plan, loader
 from monad.training.threads import calibrate_threads
