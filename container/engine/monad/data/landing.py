@@ -1,6 +1,6 @@
 """What landing a source has in common: select, filter, rename and normalise its columns.
 
-Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE; event time becomes
+Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE, booleans text; event time becomes
 `__time` in whole UTC seconds (rounded up), the main entity `__entity` as text. Dates other than
 the event time and nested values are left out, as documented.
 """
@@ -17,6 +17,7 @@ from monad.errors import DataError, nearest, problem
 logger = logging.getLogger("monad.fit")
 
 TEXT, INTEGER, REAL = "VARCHAR", "BIGINT", "DOUBLE"
+BOOLEAN = "BOOLEAN"  # landed as the texts true and false
 _INTEGERS = {
     "TINYINT",
     "SMALLINT",
@@ -102,7 +103,9 @@ def _normalised(name: str, kind: str) -> tuple[str, str] | None:
     """Return the SQL and the type of a column, or None when it is left out."""
     base = kind.split("(", maxsplit=1)[0].strip().upper()
     column = quoted(name)
-    if base == "BOOLEAN" or base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
+    if base == BOOLEAN:
+        return f"CAST({column} AS VARCHAR)", BOOLEAN
+    if base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
         return f"CAST({column} AS VARCHAR)", TEXT
     if base in _INTEGERS or (base == "DECIMAL" and kind.replace(" ", "").endswith(",0)")):
         return f"TRY_CAST({column} AS BIGINT)", INTEGER
@@ -255,5 +258,6 @@ def fix_lambda_types(
         if made is None:
             del columns[name]
             continue
-        connection.execute(f"ALTER TABLE {table} ALTER {quoted(name)} TYPE {made[1]}")
+        landed = TEXT if made[1] == BOOLEAN else made[1]
+        connection.execute(f"ALTER TABLE {table} ALTER {quoted(name)} TYPE {landed}")
         columns[name] = made[1]
