@@ -90,7 +90,7 @@ def run_trainer(
         limit_val_batches=params.limit_val_batches or 1.0,
         check_val_every_n_epoch=None if every_steps else (params.check_val_every_n_epochs or 1),
         val_check_interval=every_steps or 1.0,
-        gradient_clip_val=params.gradient_clip_val or 1.0,
+        gradient_clip_val=1.0 if params.gradient_clip_val is None else params.gradient_clip_val,
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
