@@ -63,9 +63,8 @@ class Panel(nn.Module):
     def forward(self, aggregates: torch.Tensor) -> torch.Tensor:
         """Return the members' states; whole inputs are dropped at random in training."""
         x = ((aggregates - self.mean) / self.deviation).clamp(-_BOUND, _BOUND)
-        if self.training:
-            x = x * (torch.rand_like(x) >= self.dropout).to(x.dtype)
-        x = x[:, None] * self.input_scales
+        # What is kept is scaled up: else sums are larger without dropout, and scores too sure.
+        x = functional.dropout(x, self.dropout, self.training)[:, None] * self.input_scales
         for layer, scale in zip(self.layers, self.scales, strict=True):
             x = functional.silu(layer(x) * scale)
             x = functional.dropout(x, self.dropout, self.training)
