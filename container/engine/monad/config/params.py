@@ -316,7 +316,7 @@ def training_params_from_mapping(values: Mapping[str, Any], path: str) -> Traini
         if key not in known:
             logger.warning("%s: unknown key `%s` is ignored; %s", path, key, nearest(key, known))
     optional = {f.name for f in fields(TrainingParams) if allows_none(f.type)}
-    given = {
+    given: dict[str, Any] = {
         key: value
         for key, value in values.items()
         if key in known and (value is not None or key in optional)

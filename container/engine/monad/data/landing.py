@@ -17,7 +17,7 @@ from monad.errors import DataError, nearest, problem
 
 logger = logging.getLogger("monad.fit")
 
-CALENDAR = ("year", "month", "weekday", "days_before")
+CALENDAR: tuple[str, ...] = ("year", "month", "weekday", "days_before")
 TEXT, INTEGER, REAL = "VARCHAR", "BIGINT", "DOUBLE"
 BOOLEAN = "BOOLEAN"  # landed as the texts true and false
 _INTEGERS = {

@@ -19,7 +19,10 @@ logger = logging.getLogger("monad.fit")
 
 LOW_CARDINALITY = 32
 DENSE = ("text", "embedding")
-_IDENTIFIER = re.compile(r"(^id$|_id$|id$|code$|_no$|number$|sku|key$|_nr$|postal)", re.IGNORECASE)
+_IDENTIFIER = re.compile(
+    r"id$|code$|_no$|number$|sku|key$|_nr$|postal|(^|_)(item|product|article|movie|track|asin|ean)$",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass

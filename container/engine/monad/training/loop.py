@@ -81,6 +81,7 @@ def run_trainer(
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    validation = None if params.limit_val_batches == 0 else validation
     keeper = _keeper(module, checkpoints, monitor if validation is not None else (None, monitor[1]))
     callbacks = _callbacks(module, validation, params, keeper, attempt)
     every_steps = params.check_val_every_n_steps

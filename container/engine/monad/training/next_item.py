@@ -80,7 +80,7 @@ def next_item_field(
     possible = int((table.position(entities, stamps) < until).sum())
     if len(rows) < max(_FEWEST, _SHARE * possible):
         return -1
-    position = representation.item_field(next((t.origin for t in rows.targets if t.origin), None))
+    position = representation.item_field_of(rows.targets)
     values = table.values(representation.categories()[position].column, follows)
     same = [
         len(found) == 1 and label(found[0]) == label(value) and not len(target.masked)

@@ -176,7 +176,9 @@ class Labeler:
         if kind == "multiclass" and len(values) == 1 and 0 <= values[0] < size:
             return np.eye(size, dtype=np.float32)[int(values[0])]
         if len(values) != size:
-            raise self._wrong(made, f"an array of length {size}")
+            more = f", or the task RegressionTask(num_targets={len(values)})"
+            more = more if kind == "regression" else ""
+            raise self._wrong(made, f"an array of length {size}{more}")
         if not np.isfinite(values).all():
             return None
         if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():
