@@ -19,7 +19,7 @@ from monad.tasks import RegressionTask
 _BINS = 48
 _LEVEL = re.compile(r"^(?P<table>.*):(?:sum_.*|count)_365$")
 _MOST_MONTHS = 365 / 30
-_MEDIAN = 0.35  # weight of the median in a centre, on a log scale; see docs/experiments.md
+_MEDIAN = 0.55  # weight of the median in a centre, on a log scale; see docs/experiments.md
 _LEAST_ROWS, _LEAST_CORRELATION = 50, 0.3  # else amounts stay as they are
 
 
