@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
+from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
@@ -67,6 +68,9 @@ def fit_scenario(
     position = _next_item(module, params)
     if position >= 0:
         module.item_position, module.next_item = position, True
+        for name in ("metrics", "metric_to_monitor"):
+            if getattr(params, name):
+                warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
         module.head = module.make_head()
         trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
         return _finished(trained, store.num_entities, begun, {})
@@ -224,8 +228,8 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
 
 def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
     """Return the field whose next value is asked for, or -1 when the target is something else."""
-    if module.task.kind != "recommendation":
-        return -1
+    if module.task.kind != "recommendation" or params.entity_ids is not None:
+        return -1  # next items are learned from everybody
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)

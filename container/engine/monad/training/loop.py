@@ -81,6 +81,7 @@ def run_trainer(
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    validation = None if params.limit_val_batches == 0 else validation
     keeper = _keeper(module, checkpoints, monitor if validation is not None else (None, monitor[1]))
     callbacks = _callbacks(module, validation, params, keeper, attempt)
     every_steps = params.check_val_every_n_steps
@@ -90,7 +91,7 @@ def run_trainer(
         limit_val_batches=params.limit_val_batches or 1.0,
         check_val_every_n_epoch=None if every_steps else (params.check_val_every_n_epochs or 1),
         val_check_interval=every_steps or 1.0,
-        gradient_clip_val=params.gradient_clip_val or 1.0,
+        gradient_clip_val=1.0 if params.gradient_clip_val is None else params.gradient_clip_val,
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,

@@ -17,7 +17,7 @@ from monad.data.pairs import feature_names
 from monad.data.store import Store
 from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
-from monad.evaluation.catalogue import check_metrics, extra_metrics
+from monad.evaluation.catalogue import check_metrics, check_monitored, extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import Checkpoint, load_target_fn, write_checkpoint
 from monad.io.predictions import DEFAULT_TOP_K, PredictionFile, Ranked, header
@@ -142,6 +142,7 @@ class MonadModuleImpl:
         given = training_params or TrainingParams(**overrides)
         params = inherited(self.checkpoint, given)
         check_metrics(params.metrics, self.task)
+        check_monitored(params.metric_to_monitor, params.metrics, self.task)
         if params.loss is not None and self.task.kind == "recommendation":
             warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None

@@ -22,6 +22,7 @@ from monad.model.followers import WEIGHTS
 from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.items import NextItemHead
+from monad.targets.values import label
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
@@ -79,10 +80,10 @@ def next_item_field(
     possible = int((table.position(entities, stamps) < until).sum())
     if len(rows) < max(_FEWEST, _SHARE * possible):
         return -1
-    position = representation.item_field(next((t.origin for t in rows.targets if t.origin), None))
+    position = representation.item_field_of(rows.targets)
     values = table.values(representation.categories()[position].column, follows)
     same = [
-        len(found) == 1 and str(found[0]) == str(value) and not len(target.masked)
+        len(found) == 1 and label(found[0]) == label(value) and not len(target.masked)
         for target, found, value in zip(
             rows.targets, (t.combined()[0] for t in rows.targets), values.tolist(), strict=True
         )

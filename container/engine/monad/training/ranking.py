@@ -75,8 +75,7 @@ def fit_ranking(
 ) -> tuple[BudgetModule, dict[str, float]]:
     """Train the head of a recommendation on (training, validation) *rows*."""
     budget = Budget(begun, params.time_budget_seconds)
-    origin = next((t.origin for t in rows[0].targets if t.origin), None)
-    module.item_position = module.checkpoint.representation.item_field(origin)
+    module.item_position = module.checkpoint.representation.item_field_of(rows[0].targets)
     head = module.make_head()
     assert isinstance(head, ItemHead)
     module.head = head

@@ -16,7 +16,7 @@ import numpy as np
 
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import TargetFunctionError, problem
+from monad.errors import TargetFunctionError, nearest, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
@@ -60,7 +60,13 @@ class _AttributeRow(Mapping[str, Any]):
         self._row = slice(entity, entity + 1)
 
     def __getitem__(self, name: str) -> Any:
-        return self._columns[name].values(self._row)[0]
+        found = self._columns.get(name)
+        if found is None:  # Snowflake upper-cases names, so letter case does not matter
+            same = (c for n, c in self._columns.items() if n.lower() == str(name).lower())
+            found = next(same, None)
+        if found is None:
+            raise KeyError(f"No attribute `{name}`; {nearest(str(name), self._columns)}")
+        return found.values(self._row)[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -170,7 +176,9 @@ class Labeler:
         if kind == "multiclass" and len(values) == 1 and 0 <= values[0] < size:
             return np.eye(size, dtype=np.float32)[int(values[0])]
         if len(values) != size:
-            raise self._wrong(made, f"an array of length {size}")
+            more = f", or the task RegressionTask(num_targets={len(values)})"
+            more = more if kind == "regression" else ""
+            raise self._wrong(made, f"an array of length {size}{more}")
         if not np.isfinite(values).all():
             return None
         if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():

@@ -62,6 +62,11 @@ def load_from_foundation_model(
     """
     if not callable(target_fn):
         raise TypeError("target_fn must be callable")
+    if not isinstance(downstream_task, Task):
+        raise TypeError(
+            f"downstream_task must be a task, such as BinaryClassificationTask(), not"
+            f" {downstream_task!r}"
+        )
     if with_head:
         warn_no_effect("with_head", "heads always begin from the layers that predict")
     if num_outputs is not None or num_targets is not None:
