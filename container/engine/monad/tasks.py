@@ -83,7 +83,7 @@ class RegressionTask(Task):
     Args:
         num_targets: Length of the target vector.
         point: What a prediction is. "median" is best in absolute error and "mean" in squared error.
-            "centre", the default, lies about half way between the median and the mean on a log scale:
+            "centre", the default, lies between the median and the mean on a log scale:
             close to the best in absolute error, and far better in relative error where most
             amounts are zero and the median with them.
     """

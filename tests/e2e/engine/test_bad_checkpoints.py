@@ -165,9 +165,10 @@ def test_target_functions_that_cannot_be_loaded_are_told(copy, content, text):
         ({"loss": lambda output, target: output - target}, "returned no loss.*one number"),
         ({"loss": lambda output, target: torch.tensor(1.0)}, "returned no loss.*depends"),
         ({"loss": lambda output, target: output @ target}, "loss raised.*output of shape"),
-        ({"metric_to_monitor": "val_nope"}, "`val_nope` is not computed.*'val_loss'"),
+        ({"metric_to_monitor": "val_nope"}, "metric_to_monitor is `val_nope`.*val_loss"),
         ({"callbacks": [5]}, "callbacks holds what is no callback"),
-        ({"devices": 0}, "The trainer refuses a setting"),
+        ({"devices": 0}, "devices is 0"),
+        ({"accelerator": "cpu", "strategy": "nope", "devices": 2}, "strategy"),
     ],
 )
 def test_training_that_cannot_work_writes_nothing(shop, tmp_path, fields, text):

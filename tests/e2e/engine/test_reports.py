@@ -2,14 +2,14 @@
 
 import logging
 
-from monad.training import loop
+from monad.training import watch
 from monad.ui import pretrain
 from tests.unit.engine.sample import shop_config, write_config, write_shop
 
 
 def test_a_training_reports_loss_speed_and_what_is_left(tmp_path, caplog, monkeypatch):
     """Each report carries step, epoch, loss, rate, speed and seconds left as numbers."""
-    monkeypatch.setattr(loop, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "_REPORT_SECONDS", 0.0)
     directory = write_shop(tmp_path, customers=12)
     with caplog.at_level(logging.INFO, "monad"):
         pretrain(write_config(directory, shop_config(directory, epochs=2)), directory / "out")

@@ -6,7 +6,7 @@ from sklearn import metrics as reference
 
 from monad.config import CustomMetric, MetricParams
 from monad.errors import ConfigError
-from monad.evaluation.catalogue import CATALOGUE, check_metrics, extra_metrics
+from monad.evaluation.catalogue import CATALOGUE, check_metrics, check_monitored, extra_metrics
 from monad.tasks import (
     BinaryClassificationTask,
     MulticlassClassificationTask,
@@ -107,3 +107,32 @@ def test_unknown_metrics_and_arguments_are_refused():
             SCORES,
             LABELS,
         )
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (BinaryClassificationTask(), "val_auroc_0"),
+        (BinaryClassificationTask(), "val_f1_0"),
+        (BinaryClassificationTask(), "val_mine"),
+        (MultilabelClassificationTask(["a", "b"]), "val_auroc_1"),
+        (MulticlassClassificationTask(["a", "b"]), "val_multiple_targets_recall"),
+        (RegressionTask(), "val_loss"),
+        (RecommendationTask(), "val_HR@10_0"),
+    ],
+)
+def test_metrics_that_validation_computes_can_be_monitored(task, name):
+    """The task's own, the loss, and those that were asked for beside."""
+    metrics = [CustomMetric("mine", lambda *_: 0.0)]
+    if name == "val_f1_0":
+        metrics.append(MetricParams("f1"))
+    check_monitored(name, metrics, task)
+    check_monitored(None, [], task)
+
+
+def test_a_metric_that_validation_does_not_compute_is_refused_at_once():
+    """A misspelt one would end training after its first epoch."""
+    with pytest.raises(ConfigError, match="did you mean `val_auroc_0`"):
+        check_monitored("val_aurok_0", [], BinaryClassificationTask())
+    with pytest.raises(ConfigError, match="val_loss"):
+        check_monitored("val_f1_0", [], BinaryClassificationTask())

@@ -2,7 +2,7 @@
 
 import torch
 
-from monad.training.loop import BudgetModule
+from monad.training.budget import BudgetModule
 from monad.training.streams import Plan
 
 

@@ -69,7 +69,6 @@ def test_field_without_effect_warns(values, caplog):
             lambda v: v["data_sources"][0]["joined_data_sources"][0].update(name="article"),
             "did you mean `articles`",
         ),
-        (lambda v: v["training_params"].update(epoch=1), "did you mean `epochs`"),
     ],
 )
 def test_wrong_configuration_is_refused(values, change, message):

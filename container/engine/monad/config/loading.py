@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 import yaml
 
 from monad.config import environment
-from monad.config.params import training_params_from_mapping
+from monad.config.params import TrainingParams, training_params_from_mapping
 from monad.config.schema import (
     ATTRIBUTE,
     COLUMN_TYPES,
     ENTITY_ATTRIBUTE,
     EVENT,
+    PARQUET_PARAMS,
+    SNOWFLAKE_PARAMS,
     DataLoaderParams,
     DataLocation,
     DataParams,
@@ -35,6 +37,7 @@ from monad.config.schema import (
 )
 from monad.config.support import check_column_type, check_database, check_split
 from monad.config.time_range import to_timestamp
+from monad.config.values import names, typed
 from monad.errors import ConfigError, nearest, problem
 
 logger = logging.getLogger("monad.fit")
@@ -97,6 +100,8 @@ def parse_config(raw: Any, where: str = "fm_config.yaml") -> FoundationModelConf
     params = _data_params(_require(raw, "data_params", where, _BLOCKS), f"{where}: data_params")
     training = dict(_mapping(raw.get("training_params") or {}, f"{where}: training_params"))
     training_params_from_mapping(training, f"{where}: training_params")
+    fields = {f.name for f in dataclasses.fields(TrainingParams)}
+    training = {key: value for key, value in training.items() if key in fields}
     return FoundationModelConfig(
         data_sources=parsed,
         data_params=params,
@@ -137,7 +142,7 @@ def _warn_unknown(values: Mapping[str, Any], known: Any, path: str) -> None:
 def _build(kind: type[Made], values: Mapping[str, Any], path: str) -> Made:
     known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     _warn_unknown(values, known, path)
-    return kind(**{key: value for key, value in values.items() if key in known})
+    return kind(**typed(kind, {k: v for k, v in values.items() if k in known}, path))
 
 
 def _optional(raw: Mapping[str, Any], block: str, kind: type[Made], where: str) -> Made:
@@ -179,15 +184,28 @@ def _source(raw: Any, path: str) -> DataSource:
                 do="Keep one of them",
             )
         )
+    for name in ("allowed_columns", "disallowed_columns"):
+        if values.get(name) is not None:
+            names(values[name], f"{path}.{name}")
     made["joined_data_sources"] = [
-        JoinedDataSource(**_pairs(item, ("name", "join_on"), f"{path}.joined_data_sources[{i}]"))
-        for i, item in enumerate(values.get("joined_data_sources") or [])
+        JoinedDataSource(str(item["name"]), _join_on(item["join_on"], f"{at}.join_on"))
+        for at, item in _items(values, "joined_data_sources", ("name", "join_on"), path)
     ]
     made["sql_lambdas"] = [
-        SqlLambda(**_pairs(item, ("alias", "expression"), f"{path}.sql_lambdas[{i}]"))
-        for i, item in enumerate(values.get("sql_lambdas") or [])
+        SqlLambda(**{key: str(value) for key, value in item.items()})
+        for _, item in _items(values, "sql_lambdas", ("alias", "expression"), path)
     ]
-    overrides = dict(values.get("column_type_overrides") or {})
+    _check_aliases(made["sql_lambdas"], path)
+    if values.get("joined_data_sources") and kind != EVENT:
+        logger.warning(
+            "%s.joined_data_sources has no effect on a source of type %s: tables are joined to"
+            " event sources",
+            path,
+            kind,
+        )
+    overrides = dict(
+        _mapping(values.get("column_type_overrides") or {}, f"{path}.column_type_overrides")
+    )
     for column, wanted in overrides.items():
         check_column_type(wanted, f"{path}.column_type_overrides.{column}")
         if wanted not in COLUMN_TYPES:
@@ -199,23 +217,74 @@ def _source(raw: Any, path: str) -> DataSource:
             )
     made["column_type_overrides"] = overrides
     made["shared_entities"] = [
-        SharedEntity(**_pairs(item, ("name", "columns"), f"{path}.shared_entities[{i}]"))
-        for i, item in enumerate(values.get("shared_entities") or [])
+        SharedEntity(str(item["name"]), names(item["columns"], f"{at}.columns"))
+        for at, item in _items(values, "shared_entities", ("name", "columns"), path)
     ]
     return _build(DataSource, made, path)
 
 
-def _pairs(raw: Any, keys: tuple[str, ...], path: str) -> dict[str, Any]:
-    values = _mapping(raw, path)
-    _warn_unknown(values, keys, path)
-    return {key: _require(values, key, path, keys) for key in keys}
+def _items(
+    values: Mapping[str, Any], block: str, keys: tuple[str, ...], path: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the paths and the items of a list of mappings, each with all of *keys*."""
+    given = values.get(block) or []
+    if not isinstance(given, list):
+        raise ConfigError(
+            problem(
+                f"{path}.{block} must be a list of mappings with {' and '.join(keys)}",
+                f"got {type(given).__name__}",
+            )
+        )
+    made = []
+    for i, raw in enumerate(given):
+        at = f"{path}.{block}[{i}]"
+        item = _mapping(raw, at)
+        _warn_unknown(item, keys, at)
+        made.append((at, {key: _require(item, key, at, keys) for key in keys}))
+    return made
+
+
+def _join_on(given: Any, path: str) -> list[list[str]]:
+    """Return pairs of an event source's column and the joined table's."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else given
+    if not isinstance(pairs, list) or any(
+        not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in pairs
+    ):
+        raise ConfigError(
+            problem(
+                f"{path} must be a list of pairs of columns",
+                f"got {given!r}",
+                "Write it like [[column of this source, column of the joined table]]",
+            )
+        )
+    return [names(list(pair), path) for pair in pairs]
+
+
+def _check_aliases(lambdas: list[SqlLambda], path: str) -> None:
+    aliases = [item.alias.lower() for item in lambdas]
+    for item in lambdas:
+        if aliases.count(item.alias.lower()) > 1:
+            raise ConfigError(problem(f"{path}.sql_lambdas: alias `{item.alias}` is used twice"))
 
 
 def _location(raw: Any, path: str) -> DataLocation:
     path = f"{path}.data_location"
     values = _mapping(raw, path)
     known = [f.name for f in dataclasses.fields(DataLocation)]
-    check_database(_require(values, "database_type", path, known), path)
+    kind = _require(values, "database_type", path, known)
+    check_database(kind, path)
+    where = f"{path}.connection_params"
+    params = _mapping(values.get("connection_params") or {}, where)
+    if kind == "parquet":
+        _require(params, "path", where, PARQUET_PARAMS)
+        _warn_unknown(params, PARQUET_PARAMS, where)
+        _mapping(params.get("config_overrides") or {}, f"{where}.config_overrides")
+    if kind == "snowflake":
+        _require(values, "table_name", path, known)
+        for key in params:
+            close = nearest(key, SNOWFLAKE_PARAMS)
+            if key not in SNOWFLAKE_PARAMS and close.startswith("did you mean"):
+                logger.warning("%s: `%s` is not documented; %s", where, key, close)
     return _build(DataLocation, values, path)
 
 

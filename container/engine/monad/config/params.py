@@ -4,8 +4,7 @@ Documented names and defaults; `time_budget_seconds`, `batch_size` and `seed` ar
 own. `given` remembers which fields the caller set, because a time budget may only adapt others.
 """
 
-import math
-import numbers
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -15,31 +14,25 @@ from typing import Any
 
 from monad.config.schema import DataLocation
 from monad.config.support import check_remote_location, check_strategy, warn_no_effect
+from monad.config.values import allows_none, instance, number, one_of, positive
 from monad.errors import ConfigError, nearest, problem
 
 _PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")
-_TRAINING_PRECISIONS = (*_PRECISIONS, "16", "bf16", "16-true", "bf16-true", "64", "64-true")
-_ACCELERATORS = ("gpu", "cpu", "auto", "cuda")
-# Kind and least value of fields that are numbers; -1: above 0.
-_TRAINING_NUMBERS: dict[str, tuple[type, float]] = {
-    "epochs": (int, 1),
-    "learning_rate": (float, -1),
-    "check_val_every_n_steps": (int, 1),
-    "check_val_every_n_epochs": (int, 1),
-    "limit_train_batches": (int, 1),
-    "limit_val_batches": (int, 1),
-    "gradient_clip_val": (float, 0),
-    "checkpoint_every_n_steps": (int, 1),
-    "time_budget_seconds": (float, -1),
-    "batch_size": (int, 1),
-    "top_k": (int, 1),
-    "seed": (int, 0),
-}
-_TESTING_NUMBERS: dict[str, tuple[type, float]] = {
-    "limit_test_batches": (int, 1),
-    "top_k": (int, 1),
-}
-_NEEDED = ("epochs", "learning_rate", "seed")  # may not be None
+_TRAINING_PRECISIONS = (*_PRECISIONS, "16-true", "bf16-true", "64", "64-true")
+_SHORT = {"16": "16-mixed", "bf16": "bf16-mixed"}  # Lightning's older names of the same
+_ACCELERATORS = ("cpu", "gpu", "cuda", "auto")
+_COUNTS = (
+    "epochs",
+    "check_val_every_n_steps",
+    "check_val_every_n_epochs",
+    "limit_train_batches",
+    "checkpoint_every_n_steps",
+    "batch_size",
+    "top_k",
+)
+_FROM_ZERO = ("limit_val_batches",)
+
+logger = logging.getLogger("monad.fit")
 
 
 class OutputType(StrEnum):
@@ -136,21 +129,6 @@ def _distinct(ids: list[str], where: str) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def as_entity_ids(given: Any, name: str) -> EntityIds | None:
-    """Return what was given as entity ids, which YAML has as a mapping."""
-    if isinstance(given, Mapping):
-        given = EntityIds(**given)
-    if given is None or isinstance(given, EntityIds):
-        return given
-    raise ConfigError(
-        problem(
-            f"{name} must be an EntityIds",
-            f"got {type(given).__name__}",
-            "Write EntityIds(ids=[...]) or EntityIds(file=...)",
-        )
-    )
-
-
 class _RemembersGiven:
     """Record the names of the fields that the caller passed."""
 
@@ -201,34 +179,33 @@ class TrainingParams(_RemembersGiven):
 
     def __post_init__(self) -> None:
         _check_exclusive(self.top_k, self.predictions_threshold)
-        _check_numbers(self, "TrainingParams", _TRAINING_NUMBERS)
-        _check_kinds(self, "TrainingParams")
-        if isinstance(self.early_stopping, Mapping):
-            known = [f.name for f in fields(EarlyStopping)]
-            for key in self.early_stopping:
-                if key not in known:
-                    raise ConfigError(
-                        problem(f"early_stopping has no field `{key}`", do=nearest(key, known))
-                    )
-            self.early_stopping = EarlyStopping(**self.early_stopping)
-        if not isinstance(self.early_stopping, EarlyStopping | None):
-            raise ConfigError(
-                problem(
-                    "early_stopping must be an EarlyStopping",
-                    f"got {self.early_stopping!r}",
-                    "Write EarlyStopping(patience=3)",
-                )
-            )
-        if isinstance(self.metric_monitoring_mode, str):
-            mode = _one_of(
-                self.metric_monitoring_mode, MetricMonitoringMode, "metric_monitoring_mode"
-            )
-            self.metric_monitoring_mode = MetricMonitoringMode(mode)
+        for name in (*_COUNTS, *_FROM_ZERO):
+            if getattr(self, name) is not None:
+                least = 0 if name in _FROM_ZERO else 1
+                setattr(self, name, number(getattr(self, name), name, whole=True, least=least))
+        self.learning_rate = positive(self.learning_rate, "learning_rate")
+        if self.time_budget_seconds is not None:
+            self.time_budget_seconds = positive(self.time_budget_seconds, "time_budget_seconds")
+        if self.gradient_clip_val is not None:
+            self.gradient_clip_val = number(self.gradient_clip_val, "gradient_clip_val", least=0)
+        self.epochs = number(self.epochs, "epochs", whole=True, least=1)
+        self.seed = number(self.seed, "seed", whole=True, least=0)
         if self.loss is not None and not callable(self.loss):
             raise ConfigError(problem("loss must be a function", f"got {self.loss!r}"))
+        if self.early_stopping is not None:
+            self.early_stopping = instance(EarlyStopping, self.early_stopping, "early_stopping")
+        if self.metric_monitoring_mode is not None:
+            self.metric_monitoring_mode = MetricMonitoringMode(
+                one_of(self.metric_monitoring_mode, MetricMonitoringMode, "metric_monitoring_mode")
+            )
         if self.precision is not None:
-            _one_of(str(self.precision), _TRAINING_PRECISIONS, "TrainingParams.precision")
+            self.precision = _precision(self.precision, _TRAINING_PRECISIONS, "precision")
         check_strategy(self.strategy)
+        self.accelerator = one_of(self.accelerator, _ACCELERATORS, "accelerator")
+        self.devices = _devices(self.devices, "devices")
+        self.metrics = _metrics(self.metrics, "metrics")
+        if self.entity_ids is not None:
+            self.entity_ids = instance(EntityIds, self.entity_ids, "entity_ids")
         for name in ("top_k", "predictions_threshold"):
             if getattr(self, name) is not None:
                 warn_no_effect(f"TrainingParams.{name}", "give it in TestingParams")
@@ -274,10 +251,17 @@ class TestingParams(_RemembersGiven):
         if isinstance(self.remote_save_location, Mapping):
             self.remote_save_location = DataLocation(**self.remote_save_location)
         check_remote_location(self.remote_save_location)
-        _check_numbers(self, "TestingParams", _TESTING_NUMBERS)
-        _check_kinds(self, "TestingParams")
-        self.output_type = OutputType(_one_of(self.output_type, OutputType, "output_type"))
-        _one_of(str(self.precision), _PRECISIONS, "TestingParams.precision")
+        self.output_type = OutputType(one_of(self.output_type, OutputType, "output_type"))
+        self.precision = _precision(self.precision, _PRECISIONS, "TestingParams.precision")
+        self.accelerator = one_of(self.accelerator, _ACCELERATORS, "accelerator")
+        self.devices = _devices(self.devices, "devices")
+        self.metrics = _metrics(self.metrics, "metrics")
+        for name in ("top_k", "limit_test_batches"):
+            if getattr(self, name) is not None:
+                setattr(self, name, number(getattr(self, name), name, whole=True, least=1))
+        _check_threshold(self.predictions_threshold)
+        if self.entity_ids is not None:
+            self.entity_ids = instance(EntityIds, self.entity_ids, "entity_ids")
         if self.strategy is not None:
             warn_no_effect("TestingParams.strategy", "one device is used")
         if not isinstance(self.devices, list) and self.devices not in (1, "auto"):
@@ -296,51 +280,6 @@ class TestingParams(_RemembersGiven):
                 )
 
 
-def _one_of(value: Any, known: Iterable[str], name: str) -> str:
-    """Return a value that is one of the *known* ones."""
-    names = [str(item) for item in known]
-    if str(value) not in names:
-        raise ConfigError(problem(f"{name} is `{value}`", do=nearest(str(value), names)))
-    return str(value)
-
-
-def _check_numbers(params: Any, where: str, limits: Mapping[str, tuple[type, float]]) -> None:
-    """Check that fields which are given are finite numbers of their kind and not too small."""
-    for name, (kind, least) in limits.items():
-        value = getattr(params, name)
-        if value is None and (name not in _NEEDED or name not in params.given):
-            continue
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        whole = number and float(value).is_integer()  # False for NaN and infinity, as wanted
-        good = number and math.isfinite(value) and (kind is float or whole)
-        if not good or not (value > 0 if least < 0 else value >= least):
-            wanted = "a whole number" if kind is int else "a finite number"
-            bound = "above 0" if least < 0 else f"of at least {least:g}"
-            raise ConfigError(
-                problem(
-                    f"{where}.{name} must be positive" if least else f"{where}.{name} is wrong",
-                    f"got {value!r}",
-                    f"Give {wanted} {bound}",
-                )
-            )
-        if kind is int:
-            setattr(params, name, int(value))
-
-
-def _check_kinds(params: Any, where: str) -> None:
-    """Check fields that hold objects of this module, and the accelerator's name."""
-    params.entity_ids = as_entity_ids(params.entity_ids, f"{where}.entity_ids")
-    for metric in params.metrics:
-        if not isinstance(metric, (MetricParams, CustomMetric)):
-            raise ConfigError(
-                problem(
-                    f"{where}.metrics holds {metric!r}",
-                    do="Write MetricParams(alias=...) or CustomMetric(alias=..., function=...)",
-                )
-            )
-    _one_of(params.accelerator, _ACCELERATORS, f"{where}.accelerator")
-
-
 def _check_exclusive(top_k: int | None, threshold: float | None) -> None:
     if top_k is not None and threshold is not None:
         raise ConfigError(
@@ -352,13 +291,64 @@ def _check_exclusive(top_k: int | None, threshold: float | None) -> None:
         )
 
 
+def _check_threshold(value: float | None) -> None:
+    """Refuse a threshold that no probability, or every one, reaches."""
+    if value is not None and not 0 < number(value, "predictions_threshold") < 1:
+        raise ConfigError(
+            problem("predictions_threshold must lie between 0 and 1", f"got {value!r}")
+        )
+
+
+def _precision(value: Any, known: tuple[str, ...], path: str) -> str | int:
+    text = _SHORT.get(str(value).lower(), str(value))
+    return value if value in (32, 64) else one_of(text, known, path)
+
+
+def _devices(value: Any, path: str) -> list[int] | int | str:
+    """Return devices as "auto", a count (-1 is all) or a list of indices."""
+    if str(value) == "auto":
+        return "auto"
+    if isinstance(value, str) and "," in value:
+        value = [part for part in value.split(",") if part.strip()]
+    if isinstance(value, (list, tuple)) and value:
+        return [number(item, path, whole=True, least=0) for item in value]
+    found = 0 if value == [] else number(value, path, whole=True, least=-1)
+    if found == 0:
+        raise ConfigError(
+            problem(f"{path} is {value!r}", do="Give auto, a count, or a list of indices")
+        )
+    return int(found)
+
+
+def _metrics(value: Any, path: str) -> list[MetricParams | CustomMetric]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(problem(f"{path} must be a list of metrics", f"got {value!r}"))
+    made: list[MetricParams | CustomMetric] = []
+    for i, item in enumerate(value):
+        if isinstance(item, CustomMetric):
+            made.append(item)
+        else:
+            given = {"alias": item} if isinstance(item, str) else item
+            made.append(instance(MetricParams, given, f"{path}[{i}]"))
+    return made
+
+
 def training_params_from_mapping(values: Mapping[str, Any], path: str) -> TrainingParams:
-    """Build `TrainingParams` from YAML; an unknown key is an error with the nearest name."""
+    """Build `TrainingParams` from YAML; an unknown key is ignored with a warning.
+
+    More fields are documented than we could read, so that an unknown one need not be a mistake.
+    """
     known = {f.name for f in fields(TrainingParams)}
     for key in values:
         if key not in known:
-            raise ConfigError(problem(f"{path}.{key} is not a known field", nearest(key, known)))
+            logger.warning("%s: unknown key `%s` is ignored; %s", path, key, nearest(key, known))
+    optional = {f.name for f in fields(TrainingParams) if allows_none(f.type)}
+    given: dict[str, Any] = {
+        key: value
+        for key, value in values.items()
+        if key in known and (value is not None or key in optional)
+    }
     try:
-        return TrainingParams(**values)
-    except TypeError as error:
-        raise ConfigError(problem(f"{path} has a value of the wrong type", str(error))) from error
+        return TrainingParams(**given)
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from error

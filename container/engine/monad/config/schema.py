@@ -10,6 +10,18 @@ from typing import Any
 EVENT = "event"
 ENTITY_ATTRIBUTE = "main_entity_attribute"
 ATTRIBUTE = "attribute"
+PARQUET_PARAMS = ("path", "cache_path", "config_overrides")
+# Others go to the connector as they are, too: it has many more.
+SNOWFLAKE_PARAMS = (
+    "user",
+    "password",
+    "account",
+    "warehouse",
+    "database",
+    "db_schema",
+    "schema",
+    "role",
+)
 COLUMN_TYPES = (
     "decimal",
     "categorical",

@@ -8,6 +8,7 @@ import re
 from functools import cache
 from typing import Any
 
+from monad.config.values import number, one_of
 from monad.errors import ConfigError, NotBuiltError, nearest, problem
 
 logger = logging.getLogger("monad.run")
@@ -15,6 +16,7 @@ logger = logging.getLogger("monad.run")
 LOOK = "Every documented name and its state: docs/monad-api.md"
 READ_DATABASES = ("parquet", "snowflake")
 OTHER_DATABASES = ("bigquery", "databricks", "hive", "clickhouse", "synapse")
+STRATEGIES = ("auto", "ddp", "fsdp")
 _TABLE_DATABASES = ("snowflake", "databricks")
 
 
@@ -31,7 +33,9 @@ def warn_no_effect(name: str, instead: str = "") -> None:
 
 
 def check_strategy(strategy: Any) -> None:
-    """Refuse the two-dimensional `fsdp:<replicas>:<shards>`."""
+    """Refuse the two-dimensional `fsdp:<replicas>:<shards>`, and names that are no strategy."""
+    if isinstance(strategy, str) and not re.match(r"fsdp:|ddp_", strategy):
+        one_of(strategy, STRATEGIES, "strategy")
     if strategy is not None and re.match(r"fsdp:", str(strategy)):
         raise not_built(
             f"strategy `{strategy}` is not built in this engine",
@@ -95,7 +99,7 @@ def check_split(given: Any, path: str) -> None:
             )
         )
     share = given.get("percentage")
-    if share is not None and not (isinstance(share, (int, float)) and 0 <= share < 100):
+    if share is not None and not 0 <= number(share, f"{path}.percentage") < 100:
         raise ConfigError(
             problem(f"{path}.percentage is {share!r}", do="Give a number from 0 to below 100")
         )

@@ -1,9 +1,11 @@
 """`TimeRange` and `DataMode`, which name and bound the splits."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+
+import numpy as np
 
 from monad.errors import ConfigError, problem
 
@@ -27,10 +29,12 @@ class TimeRange:
     end_date: datetime | date | str | None = None
 
 
-def to_timestamp(value: datetime | date | str | float, path: str = "date") -> int:
+def to_timestamp(value: datetime | date | np.datetime64 | str | float, path: str = "date") -> int:
     """Return *value* as UTC seconds; dates are midnight, naive datetimes are UTC."""
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float, np.integer, np.floating)):
         return int(value)
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        return int(np.floor(value.astype("datetime64[us]").astype(np.int64) / 1_000_000))
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -50,6 +54,17 @@ def to_timestamp(value: datetime | date | str | float, path: str = "date") -> in
     if value.tzinfo is None:
         value = value.replace(tzinfo=UTC)
     return int(value.timestamp())
+
+
+def seconds_of(interval: timedelta | np.timedelta64) -> float:
+    """Return the length of a time interval in seconds; a bare number has no unit."""
+    if isinstance(interval, timedelta):
+        return interval.total_seconds()
+    if isinstance(interval, np.timedelta64):
+        return float(interval / np.timedelta64(1, "s"))
+    raise TypeError(
+        f"An interval is a timedelta, not {interval!r}; write timedelta(days=...) for days"
+    )
 
 
 def end_of(value: Any, path: str = "date") -> int:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from monad.config import environment
 from monad.config.schema import ATTRIBUTE, ENTITY_ATTRIBUTE, EVENT, FoundationModelConfig
 from monad.config.time_range import to_timestamp
-from monad.data.landing import Landed, as_key, quoted, resolve
+from monad.data.landing import BOOLEAN, Landed, as_key, quoted, resolve
 from monad.data.leaks import leave_out_leaks, warn_of_snapshot
 from monad.data.profile import ColumnPlan, plan_columns
 from monad.data.sources import land
@@ -202,7 +202,10 @@ class _Ingest:
                 values = dictionary.to_numpy(zero_copy_only=False)
                 if values.dtype.kind not in "if":
                     values = values.astype(object)
-            column = Column(plan.name, plan.kind, plan.override, data, values, None, plan.modelled)
+            boolean = plan.kind == CATEGORY and item.columns[spelled] == BOOLEAN
+            column = Column(
+                plan.name, plan.kind, plan.override, data, values, None, plan.modelled, boolean
+            )
             made.append((column, dictionary))
         return made
 
@@ -353,6 +356,7 @@ def _indirect(
                 column.dictionary,
                 via,
                 column.modelled,
+                column.boolean,
             )
         )
     return made

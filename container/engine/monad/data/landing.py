@@ -1,6 +1,6 @@
 """What landing a source has in common: select, filter, rename and normalise its columns.
 
-Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE; event time becomes
+Each source is read once. Columns become VARCHAR, BIGINT or DOUBLE, booleans text; event time becomes
 `__time` in whole UTC seconds (rounded up), the main entity `__entity` as text. Dates other than
 the event time and nested values are left out, as documented. An id is the same text whatever type a
 table gives it: the number 1.0 is "1".
@@ -8,6 +8,7 @@ table gives it: the number 1.0 is "1".
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -17,7 +18,9 @@ from monad.errors import DataError, nearest, problem
 
 logger = logging.getLogger("monad.fit")
 
+CALENDAR: tuple[str, ...] = ("year", "month", "weekday", "days_before")
 TEXT, INTEGER, REAL = "VARCHAR", "BIGINT", "DOUBLE"
+BOOLEAN = "BOOLEAN"  # landed as the texts true and false
 _INTEGERS = {
     "TINYINT",
     "SMALLINT",
@@ -87,8 +90,9 @@ def resolve(source: DataSource, wanted: str, columns: list[str], key: str) -> st
 
 def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) -> list[str]:
     """Apply allowed_columns and disallowed_columns; join keys always stay."""
+    known = [*columns, *(item.alias for item in source.sql_lambdas), *_calendar_names(source)]
     for name in source.allowed_columns or source.disallowed_columns or []:
-        resolve(source, name, columns, "allowed_columns or disallowed_columns")
+        resolve(source, name, known, "allowed_columns or disallowed_columns")
     _check_named(source, columns)
     allowed = {name.lower() for name in source.allowed_columns or columns}
     denied = {name.lower() for name in source.disallowed_columns or []}
@@ -124,6 +128,37 @@ def _check_free(source: DataSource, chosen: list[str]) -> None:
             )
 
 
+def _calendar_names(source: DataSource) -> list[str]:
+    dates = [name for name, kind in source.column_type_overrides.items() if kind == "date"]
+    return [f"{name}.{part}" for name in dates for part in CALENDAR]
+
+
+def kept_lambdas(source: DataSource, columns: Iterable[str], read: Iterable[str]) -> list[str]:
+    """Return the names of the computed columns that are wanted.
+
+    All are computed, as one may refer to another. disallowed_columns means the table's own column where both have the name: the computed column
+    then stands in its place.
+
+    Args:
+        source: The source.
+        columns: All columns of the table.
+        read: Those that are read.
+    """
+    own, taken = ({name.lower() for name in found} for found in (columns, read))
+    denied = {name.lower() for name in source.disallowed_columns or []}
+    kept = [x for x in source.sql_lambdas if x.alias.lower() not in denied - own]
+    for item in kept:
+        if item.alias.lower() in taken:
+            raise DataError(
+                problem(
+                    f"Data source {source.name}: sql_lambdas alias `{item.alias}` is a column's name",
+                    do=f"Choose another alias, or put `{item.alias}` under disallowed_columns to"
+                    " use the computed column in its place",
+                )
+            )
+    return [item.alias for item in kept]
+
+
 def _check_named(source: DataSource, columns: list[str]) -> None:
     """Check that the columns of overrides and shared entities exist; computed columns do."""
     known = [*columns, *(item.alias for item in source.sql_lambdas)]
@@ -134,11 +169,38 @@ def _check_named(source: DataSource, columns: list[str]) -> None:
             resolve(source, name, known, f"shared_entities `{shared.name}`")
 
 
+def warn_of_overrides(source: DataSource, columns: list[str]) -> None:
+    """Warn of type overrides that change nothing; *columns* are those of the table."""
+    denied = {name.lower() for name in source.disallowed_columns or []}
+    allowed = {name.lower() for name in source.allowed_columns or columns}
+    reserved = {str(source.main_entity_column).lower()}
+    if source.date_column is not None:
+        reserved.add(source.date_column.name.lower())
+    aliases = {item.alias.lower() for item in source.sql_lambdas}
+    for name, kind in source.column_type_overrides.items():
+        low, why = name.lower(), ""
+        if low in reserved:
+            why = "the main entity and the time of an event are no model inputs"
+        elif low not in aliases and (low in denied or low not in allowed):
+            why = "the column is not read"
+        elif low in aliases and kind in ("date", "embedding"):
+            why = f"a computed column cannot be of type {kind}"
+        if why:
+            logger.warning(
+                "Data source %s: column_type_overrides of %s has no effect: %s",
+                source.name,
+                name,
+                why,
+            )
+
+
 def _normalised(name: str, kind: str) -> tuple[str, str] | None:
     """Return the SQL and the type of a column, or None when it is left out."""
     base = kind.split("(", maxsplit=1)[0].strip().upper()
     column = quoted(name)
-    if base == "BOOLEAN" or base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
+    if base == BOOLEAN:
+        return f"CAST({column} AS VARCHAR)", BOOLEAN
+    if base in {"VARCHAR", "UUID", "CHAR"} or base.startswith("ENUM"):
         return f"CAST({column} AS VARCHAR)", TEXT
     if base in _INTEGERS or (base == "DECIMAL" and kind.replace(" ", "").endswith(",0)")):
         return f"TRY_CAST({column} AS BIGINT)", INTEGER
@@ -229,9 +291,11 @@ def select_columns(
         expressions.append(f"{made[0]} AS {quoted(name)}")
         columns[name] = made[1]
     if lambdas:
+        wanted = kept_lambdas(source, names, columns)
         for item in source.sql_lambdas:
             expressions.append(f"({item.expression}) AS {quoted(item.alias)}")
-            columns[item.alias] = ""  # the type is read from the landed table
+            if item.alias in wanted:
+                columns[item.alias] = ""  # the type is read from the landed table
     return expressions, columns
 
 
@@ -244,13 +308,17 @@ def _calendar(
     if not (base == "DATE" or base.startswith("TIMESTAMP")):
         value = f"TRY_CAST(CAST({value} AS VARCHAR) AS TIMESTAMP)"
     value = f"CAST({value} AS TIMESTAMP)"
-    derived = {"year": f"year({value})", "month": f"month({value})", "weekday": f"isodow({value})"}
+    parts = (f"year({value})", f"month({value})", f"isodow({value})")
+    derived = dict(zip(CALENDAR[:3], parts, strict=True))
     if source.type == EVENT and source.date_column:
         date = resolve(source, source.date_column.name, list(types), "date_column.name")
         seconds = f"{_time_sql(source, date, types[date])} - epoch({value})"
-        derived["days_before"] = f"CAST(floor(({seconds}) / 86400) AS BIGINT)"
+        derived[CALENDAR[3]] = f"CAST(floor(({seconds}) / 86400) AS BIGINT)"
     made = []
+    denied = {item.lower() for item in source.disallowed_columns or []}
     for part, expression in derived.items():
+        if f"{name}.{part}".lower() in denied:
+            continue
         columns[f"{name}.{part}"] = INTEGER
         made.append(f"CAST({expression} AS BIGINT) AS {quoted(f'{name}.{part}')}")
     return made
@@ -318,7 +386,9 @@ def fix_lambda_types(
             continue
         made = _normalised(name, described[name])
         if made is None:
+            logger.info("Computed column %s of type %s is not a model input", name, described[name])
             del columns[name]
             continue
-        connection.execute(f"ALTER TABLE {table} ALTER {quoted(name)} TYPE {made[1]}")
+        landed = TEXT if made[1] == BOOLEAN else made[1]
+        connection.execute(f"ALTER TABLE {table} ALTER {quoted(name)} TYPE {landed}")
         columns[name] = made[1]

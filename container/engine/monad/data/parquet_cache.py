@@ -19,6 +19,7 @@ from monad.config import environment
 from monad.config.schema import DataSource
 
 logger = logging.getLogger("monad.fit")
+_LAYOUT = 2  # of what is kept; another one is not read
 
 
 def cache_file(source: DataSource, pattern: str, needed: list[str], bounds: str) -> Path | None:
@@ -33,7 +34,9 @@ def cache_file(source: DataSource, pattern: str, needed: list[str], bounds: str)
         )
         return None
     facts = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files]  # noqa: PTH116
-    key = hashlib.sha256(json.dumps([repr(source), needed, bounds, facts]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([_LAYOUT, repr(source), needed, bounds, facts]).encode()
+    ).hexdigest()
     root = Path(environment.substitute(str(given), f"{source.name}.connection_params.cache_path"))
     safe = "".join(c if c.isalnum() else "_" for c in source.name)
     return root / f"{safe}-{key[:24]}.duckdb"

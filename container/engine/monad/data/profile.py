@@ -12,14 +12,17 @@ import re
 import duckdb
 
 from monad.config.schema import EVENT, DataSource
-from monad.data.landing import INTEGER, REAL, TEXT, Landed, quoted
+from monad.data.landing import BOOLEAN, INTEGER, REAL, TEXT, Landed, quoted
 from monad.data.store import CATEGORY, NUMBER
 
 logger = logging.getLogger("monad.fit")
 
 LOW_CARDINALITY = 32
 DENSE = ("text", "embedding")
-_IDENTIFIER = re.compile(r"(^id$|_id$|id$|code$|_no$|number$|sku|key$|_nr$|postal)", re.IGNORECASE)
+_IDENTIFIER = re.compile(
+    r"id$|code$|_no$|number$|sku|key$|_nr$|postal|(^|_)(item|product|article|movie|track|asin|ean)$",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass
@@ -73,7 +76,7 @@ def _plan(
     if wanted is None:
         wanted = _infer(name, sql_type, distinct)
     kind = NUMBER if wanted == "decimal" else CATEGORY
-    if kind == NUMBER and sql_type == TEXT:
+    if kind == NUMBER and sql_type in (TEXT, BOOLEAN):
         wanted, kind = "categorical_compressed", CATEGORY
         logger.warning("Column %s.%s holds text and cannot be decimal", source.name, name)
     plan = ColumnPlan(name, sql_type, kind, wanted, distinct=distinct)

@@ -6,6 +6,8 @@ can be stored beside tensors and loaded without unpickling code.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,15 @@ from monad.data.fields import TEXT, VECTOR, Field
 from monad.data.ingest import Plans
 from monad.data.profile import ColumnPlan
 from monad.data.store import CATEGORY, NUMBER, Column, Store
+from monad.errors import DataError, problem
+from monad.targets.sketches import Sketch
+from monad.targets.values import labels
 
 _TEXT_BUCKETS = 4_096
 NUM_EDGES = 16
 _SAMPLE = 200_000
 _RECOMMENDABLE = 20
+_LOOKED_UP = 500  # targets whose items say which column they come from
 
 
 @dataclasses.dataclass
@@ -77,8 +83,51 @@ class Representation:
             for position, item in enumerate(found):
                 if (item.owner.lower(), item.column.lower()) == tuple(x.lower() for x in origin):
                     return position
+            raise self._no_item_field(*origin)
         sizes = [len(item.values) for item in found]
         return int(np.argmax(sizes)) if sizes else -1
+
+    def item_field_of(self, targets: Iterable[Sketch]) -> int:
+        """Return the field that the items of *targets* are values of.
+
+        A sketch of a column's values knows the column; others, such as of a list, are looked up.
+
+        Raises:
+            DataError: The column is no model input, or no field has such values.
+        """
+        some = list(itertools.islice((t for t in targets if len(t)), _LOOKED_UP))
+        origin = next((t.origin for t in some if t.origin), None)
+        if origin is not None or not some or not self.categories():
+            return self.item_field(origin)
+        items = {name for target in some for name in labels(target.items)}
+        known = [len(items & set(field.values)) for field in self.categories()]
+        sizes = [len(field.values) for field in self.categories()]
+        best = max(range(len(known)), key=lambda i: (known[i], sizes[i]))
+        if not known[best]:
+            raise DataError(
+                problem(
+                    "The items of the recommendation's targets are values of no column",
+                    f"such as {sorted(items)[0]}; looked for in"
+                    f" {', '.join(field.column for field in self.categories())}",
+                    "Make sketches of a column's values: sketch(events[source][column])",
+                )
+            )
+        return best
+
+    def _no_item_field(self, owner: str, column: str) -> DataError:
+        plans = [p for made in self.plans.values() for p in made]
+        name = column.rpartition(".")[2].lower()
+        plan = next((p for p in plans if p["name"].lower() in (column.lower(), name)), {})
+        why = plan.get("reason") or f"its type is {plan.get('override', 'not known')}"
+        return DataError(
+            problem(
+                f"Column {owner}.{column} cannot be recommended",
+                why,
+                "Override its type as categorical_compressed, or disallow the column that it repeats;"
+                " then pretrain again",
+                "data_sources[].column_type_overrides",
+            )
+        )
 
 
 def fit_representation(

@@ -16,10 +16,12 @@ from monad.data.landing import (
     finish,
     fix_lambda_types,
     is_wide,
+    kept_lambdas,
     quoted,
     resolve,
     row_filters,
     select_columns,
+    warn_of_overrides,
 )
 from monad.errors import ConfigError, DataError, nearest, problem
 
@@ -77,7 +79,7 @@ def _land_parquet(
     relation = parquet_relation(source)
     text = relation.removeprefix("read_parquet('").removesuffix("')")
     for key, value in (params.get("config_overrides") or {}).items():
-        connection.execute(f"SET {key} = '{value}'")
+        _set_option(connection, source, str(key), value)
     cache = parquet_cache.cache_file(source, text, needed, bounds)
     found = parquet_cache.restore(connection, cache, table)
     facts: dict[str, Any] = {"name": text, "last_altered": None}
@@ -100,6 +102,7 @@ def _land_parquet(
     kept = chosen_columns(source, list(types), needed)
     # Integers past 64 bits, such as hashes, stay whole as text.
     types |= dict.fromkeys(_past_64_bits(connection, types, kept, relation), "VARCHAR")
+    warn_of_overrides(source, list(types))
     expressions, columns = select_columns(source, types, needed, kept, lambdas=True)
     where = f" WHERE {source.where_condition}" if source.where_condition else ""
     try:
@@ -139,6 +142,22 @@ def _past_64_bits(
     return [name for name, lost in zip(asked, row, strict=True) if lost]
 
 
+def _set_option(
+    connection: duckdb.DuckDBPyConnection, source: DataSource, key: str, value: Any
+) -> None:
+    text = str(value).replace("'", "''")
+    try:
+        connection.execute(f"SET {quoted(key)} = '{text}'").fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(
+            problem(
+                f"Data source {source.name}: config_overrides.{key} cannot be set to `{value}`",
+                " ".join(str(error).split()),
+                "Give settings of DuckDB",
+            )
+        ) from error
+
+
 def _latest_dates(
     connection: duckdb.DuckDBPyConnection, source: DataSource, types: dict[str, str], table: str
 ) -> dict[str, int | None]:
@@ -168,7 +187,8 @@ def _land_snowflake(
             resolve(source, source.date_column.name, names, "date_column.name")
         reserved = [source.main_entity_column or "", getattr(source.date_column, "name", "")]
         wanted = chosen_columns(source, names, [*needed, *reserved])
-        kept = chosen_columns(source, names, needed) + [x.alias for x in source.sql_lambdas]
+        kept = chosen_columns(source, names, needed) + kept_lambdas(source, names, wanted)
+        warn_of_overrides(source, names)
         columns: dict[str, str] = {}
         dates: dict[str, int | None] = {}
         seen = 0

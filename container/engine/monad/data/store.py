@@ -12,7 +12,7 @@ import numpy as np
 
 NUMBER = "number"
 CATEGORY = "category"
-_EXACT = 2**53  # integers up to here are exact as floats
+_EXACT = 2**53  # up to which a float holds every whole number
 
 
 @dataclasses.dataclass
@@ -26,6 +26,7 @@ class Column:
         dictionary: The distinct values of a CATEGORY column, in code order.
         via: For a joined table, the row of that table for each event (-1 is no match).
         modelled: False when the network must not read it (identifiers and duplicates).
+        boolean: True when the dictionary's texts stand for true and false.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Column:
     dictionary: np.ndarray | None = None
     via: np.ndarray | None = None
     modelled: bool = True
+    boolean: bool = False
 
     def raw(self, rows: Any) -> np.ndarray:
         """Return codes or numbers for rows."""
@@ -52,21 +54,34 @@ class Column:
 
     @cached_property
     def _decoded(self) -> np.ndarray:
+        if self.boolean:
+            return np.array([*(value == "true" for value in self.distinct), None], dtype=object)
+        if self.distinct.dtype == object or not len(self.distinct):
+            return np.concatenate([self.distinct.astype(object), np.array([None], dtype=object)])
+        return self.distinct
+
+    @cached_property
+    def _exact_as_float(self) -> bool:
         values = self.distinct
-        # One more entry is for missing values, where a float could not say them all exactly.
-        if values.dtype == object or not len(values) or np.abs(values).max() > _EXACT:
-            return np.concatenate([values.astype(object), np.array([None], dtype=object)])
-        return values
+        return not len(values) or values.dtype.kind != "i" or np.abs(values).max() <= _EXACT
 
     def values(self, rows: Any) -> np.ndarray:
-        """Return the values as the source has them."""
+        """Return the values as the source has them.
+
+        A missing one is NaN among numbers and None among texts, booleans and whole numbers that no
+        float can hold.
+        """
         raw = self.raw(rows)
         if self.kind == NUMBER:
             return raw.astype(np.float64)
-        table = self._decoded
-        if table.dtype != object and (raw < 0).any():
-            return np.where(raw < 0, np.nan, table[raw].astype(np.float64))
-        return table[raw]
+        table, missing = self._decoded, raw < 0
+        if table.dtype != object and missing.any():
+            if self._exact_as_float:
+                return np.where(missing, np.nan, table[raw].astype(np.float64))
+            exact = table[raw].astype(object)
+            exact[missing] = None
+            return exact
+        return table[raw].astype(bool) if self.boolean and not missing.any() else table[raw]
 
     @cached_property
     def code_of(self) -> dict[str, int]:

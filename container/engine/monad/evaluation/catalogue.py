@@ -12,7 +12,13 @@ import numpy as np
 
 from monad.config.params import CustomMetric, MetricParams
 from monad.errors import ConfigError, nearest, problem
-from monad.evaluation.metrics import auroc, average_precision, log_loss, ranking
+from monad.evaluation.metrics import (
+    auroc,
+    average_precision,
+    log_loss,
+    ranking,
+    vector_metrics,
+)
 from monad.tasks import Task
 
 Values = np.ndarray
@@ -137,6 +143,33 @@ def check_metrics(metrics: Iterable[MetricParams | CustomMetric], task: Task) ->
                     nearest(metric.name, known),
                 )
             )
+
+
+def check_monitored(
+    name: str | None, metrics: Iterable[MetricParams | CustomMetric], task: Task
+) -> None:
+    """Refuse a metric to monitor that validation will not compute, before anything is computed."""
+    if name is None:
+        return
+    if task.kind == "recommendation":
+        known = [f"{metric}@{k}_0" for metric in CATALOGUE[task.kind] for k in (12, 10)]
+    else:
+        nothing = np.zeros((2, task.num_outputs))
+        known = list(vector_metrics(task, nothing, nothing))
+    single = task.kind in ("multiclass", "recommendation")
+    for metric in metrics:
+        numbers = range(1 if single else task.num_outputs)
+        custom = isinstance(metric, CustomMetric)
+        known += [metric.alias] if custom else [f"{metric.alias}_{k}" for k in numbers]
+    wanted = ["val_loss", *(f"val_{one}" for one in known)]
+    if name not in wanted:
+        raise ConfigError(
+            problem(
+                f"metric_to_monitor is `{name}`",
+                f"validations of {task!r} have {', '.join(wanted)}",
+                nearest(name, wanted),
+            )
+        )
 
 
 def extra_metrics(

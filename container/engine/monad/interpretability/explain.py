@@ -261,10 +261,12 @@ class Explainer:
                     )
                 self._item = code
             return
-        if target_index is not None and not 0 <= target_index < task.num_outputs:
+        if target_index is not None and not (
+            isinstance(target_index, (int, np.integer)) and 0 <= target_index < task.num_outputs
+        ):
             raise ConfigError(
                 problem(
-                    f"target_index is {target_index}",
+                    f"target_index is {target_index!r}",
                     f"{task!r} has {task.num_outputs} outputs",
                     f"Give 0 to {task.num_outputs - 1}",
                 )

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from monad.config.time_range import to_timestamp
+from monad.config.time_range import seconds_of, to_timestamp
 from monad.errors import nearest
 from monad.targets.group_by import EventsGroupBy
 from monad.targets.values import ColumnValues
@@ -97,6 +97,9 @@ class DataSourceEvents:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._table.resolve(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
 
     def __getitem__(self, name: str) -> np.ndarray:
         found = self._table.resolve(name)
@@ -190,7 +193,7 @@ class DataSourceEvents:
 
 def _interval(start: float | datetime, interval: timedelta) -> tuple[float, float]:
     first = to_timestamp(start)
-    seconds = interval.total_seconds()
+    seconds = seconds_of(interval)
     return (first, first + seconds) if seconds >= 0 else (first + seconds, first)
 
 

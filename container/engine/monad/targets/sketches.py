@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monad.targets.values import value_texts
+from monad.targets.values import labels
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -36,7 +36,9 @@ class Sketch:
         """Return distinct items and the sum of their weights, zero weights left out."""
         if not len(self.items):
             return self.items, self.weights
-        found, codes = np.unique(self.items, return_inverse=True)
+        keys = self.items if self.items.dtype != object else labels(self.items).astype(str)
+        _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+        found = self.items[first]
         weights = np.bincount(codes.reshape(-1), weights=self.weights, minlength=len(found))
         keep = weights != 0
         return found[keep], weights[keep]
@@ -46,63 +48,86 @@ class Sketch:
 
     def __add__(self, other: "Sketch") -> "Sketch":
         return Sketch(
-            np.concatenate([self.items, other.items]),
+            _joined(self.items, other.items),
             np.concatenate([self.weights, other.weights]),
             self.origin or other.origin,
-            np.concatenate([self.masked, other.masked]),
+            _joined(self.masked, other.masked),
         )
 
+    def __radd__(self, other: Any) -> "Sketch":
+        if isinstance(other, int) and other == 0:  # what `sum` begins with
+            return self
+        return NotImplemented
+
     def __sub__(self, other: "Sketch") -> "Sketch":
-        keep = ~np.isin(value_texts(self.items), value_texts(other.items))
+        theirs = set(labels(other.items))
+        keep = np.array([name not in theirs for name in labels(self.items)], dtype=bool)
         return Sketch(self.items[keep], self.weights[keep], self.origin, self.masked)
 
     def __mul__(self, other: Any) -> "Sketch":
         if not isinstance(other, Sketch):
             return Sketch(self.items, self.weights * float(other), self.origin, self.masked)
         mine, my_weights = self.combined()
-        theirs = dict(zip(*(part.tolist() for part in other.combined()), strict=True))
-        factor = np.array([theirs.get(item, 0.0) for item in mine.tolist()], dtype=np.float64)
+        items, weights = other.combined()
+        theirs = dict(zip(labels(items), weights.tolist(), strict=True))
+        factor = np.array([theirs.get(name, 0.0) for name in labels(mine)], dtype=np.float64)
         keep = factor != 0
         return Sketch(mine[keep], (my_weights * factor)[keep], self.origin, self.masked)
 
     __rmul__ = __mul__
 
     def mask_loss(self, items: Iterable[Any]) -> "Sketch":
-        """Leave *items* out of the loss: neither wanted nor unwanted."""
-        one = isinstance(items, (str, bytes))
-        extra = np.asarray(items if isinstance(items, np.ndarray) else [items] if one else [*items])
+        """Leave *items*, or those of a sketch, out of the loss: neither wanted nor unwanted."""
+        if isinstance(items, Sketch):
+            items = items.items
+        elif isinstance(items, str):
+            items = [items]
+        extra = np.asarray(items if isinstance(items, np.ndarray) else list(items))
         masked = np.concatenate([self.masked.astype(object), extra.astype(object)])
         return Sketch(self.items, self.weights, self.origin, masked)
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Concatenate items; those of different kinds keep their own."""
+    if len(first) and len(second) and first.dtype.kind != second.dtype.kind:
+        first, second = first.astype(object), second.astype(object)
+    return (
+        np.concatenate([first, second])
+        if len(first) and len(second)
+        else (first if len(first) else second)
+    )
 
 
 def sketch(items: Any, weights: Any = None) -> Sketch:
     """Build a `Sketch` from item values and their weights (1 each when left out).
 
-    Missing items are left out.
-
-    Raises:
-        ValueError: The items are no list of values, or weights are not as many or not finite.
+    Missing items are left out with their weights; a weight that is no number counts nothing.
     """
-    values = np.asarray(items if hasattr(items, "__len__") else [*items])
+    values = np.asarray(items)
     origin = getattr(items, "origin", None)
+    values = values.view(np.ndarray)
     if values.ndim != 1:
-        raise ValueError(f"sketch needs a list of items, got an array of shape {values.shape}")
-    made = np.asarray(1.0 if weights is None else weights, dtype=np.float64)
-    if made.ndim and made.shape != values.shape:
-        raise ValueError(f"sketch got {len(values)} items and weights of shape {made.shape}")
-    if not np.isfinite(made).all():
-        raise ValueError("sketch got weights that are NaN or infinite")
-    known = _known(values)
-    made = np.broadcast_to(made, values.shape)[known]
-    return Sketch(values.view(np.ndarray)[known], made, origin)
+        raise ValueError(f"A sketch needs a list of items, not an array of shape {values.shape}")
+    if weights is None:
+        weights = np.ones(len(values))
+    given = np.asarray(weights, dtype=np.float64)
+    if given.ndim and len(given) != len(values):
+        raise ValueError(f"A sketch of {len(values)} items and {len(given)} weights")
+    given = np.where(np.isfinite(given), given, 0.0)
+    given = np.broadcast_to(given, values.shape)
+    present = _present(values)
+    if not present.all():
+        values, given = values[present], given[present]
+        if values.dtype.kind == "f" and (values == np.floor(values)).all():
+            values = values.astype(np.int64)  # whole numbers were floats for the holes' sake
+    return Sketch(values, given, origin)
 
 
-def _known(values: np.ndarray) -> np.ndarray:
-    """Tell which values are not missing, that is not None and not NaN."""
+def _present(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
-        return ~np.isnan(values).view(np.ndarray)
+        return ~np.isnan(values)
     if values.dtype.kind == "O":
-        return np.array([v is not None and v == v for v in values.tolist()], dtype=bool)
+        return np.array([item is not None and item == item for item in values.tolist()], dtype=bool)
     return np.ones(len(values), dtype=bool)
 
 

@@ -1,25 +1,13 @@
-"""`ColumnValues`: an array that remembers the column it came from; and values as text.
+"""`ColumnValues`: an array that remembers the column it came from, and how values are named.
 
-Recommendation targets are made of item values; the engine must know whose values they are.
+Recommendation targets are made of item values; the engine must know whose values they are. A value
+has one name, whichever array it stands in: a whole number is named alike in a column with holes,
+which numpy holds as floats, and in one without.
 """
 
 from typing import Any
 
 import numpy as np
-
-
-def value_text(value: Any) -> str:
-    """Return a value as text; whole numbers have no decimals, as where none is missing."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def value_texts(values: np.ndarray) -> np.ndarray:
-    """Return values as text, of one spelling whether one of them is missing or none is."""
-    if values.dtype.kind == "f":
-        return np.array([value_text(value) for value in values.tolist()], dtype=str)
-    return values.astype(str)
 
 
 class ColumnValues(np.ndarray):
@@ -36,3 +24,40 @@ class ColumnValues(np.ndarray):
 
     def __array_finalize__(self, other: Any) -> None:
         self.origin = getattr(other, "origin", None)
+
+
+def label(value: Any) -> str | None:
+    """Return the name of a value: numbers as they are written, None for a missing value."""
+    if value is None:
+        return None
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if number != number:
+            return None
+        # Columns are stored in single precision: 0.1 is the number that is nearest to it there.
+        single = np.float32(number) if abs(number) < np.finfo(np.float32).max else number
+        shown = single if float(single) == number else number
+        return np.format_float_positional(shown, unique=True, trim="-")
+    return str(value)
+
+
+def labels(values: Any) -> np.ndarray:
+    """Return the names of values as an object array; None where a value is missing."""
+    values = np.asarray(values)
+    if values.dtype.kind in "iub":
+        return values.astype(str).astype(object)
+    return np.array([label(value) for value in values.tolist()], dtype=object)
+
+
+def wanted_label(value: Any, column: np.ndarray) -> str:
+    """Return the name under which a value that the user wrote stands in *column*."""
+    kind = column.dtype.kind
+    text = label(value) or str(value)
+    if kind == "b" or (kind == "O" and any(isinstance(v, bool) for v in column.tolist())):
+        return text.capitalize()
+    if kind == "f":
+        try:
+            return label(float(text)) or text
+        except ValueError:
+            return text
+    return text

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from monad.config.time_range import to_timestamp
+import numpy as np
+
+from monad.config.time_range import DAY_SECONDS, seconds_of, to_timestamp
 from monad.targets.events import Events
 
 SPLIT_TIMESTAMP = "SPLIT_TIMESTAMP"
@@ -14,7 +16,7 @@ TRAINING_END_TIMESTAMP = "TRAINING_END_TIMESTAMP"
 
 def has_incomplete_training_window(
     ctx: Mapping[str, Any],
-    window: timedelta | int | None = None,
+    window: timedelta | np.timedelta64 | int | None = None,
     *,
     required_days: int | None = None,
 ) -> bool:
@@ -25,9 +27,11 @@ def has_incomplete_training_window(
     length = required_days if window is None else window
     if length is None:
         raise TypeError("has_incomplete_training_window needs a timedelta or a number of days")
-    if not isinstance(length, timedelta):
-        length = timedelta(days=length)
-    return ctx[SPLIT_TIMESTAMP] + length.total_seconds() > ctx[TRAINING_END_TIMESTAMP]
+    if isinstance(length, (timedelta, np.timedelta64)):
+        seconds = seconds_of(length)
+    else:
+        seconds = DAY_SECONDS * float(length)
+    return bool(ctx[SPLIT_TIMESTAMP] + seconds > ctx[TRAINING_END_TIMESTAMP])
 
 
 def next_n_days(events: Events, start: float | datetime, n: int | None) -> Events:

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from monad.config.params import TrainingParams
+from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
 from monad.errors import TargetFunctionError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.head import Head, Known
 from monad.model.heads import ScoreHead
+from monad.training.budget import BudgetModule
 from monad.training.calibration import MOST_ROWS, calibrate
-from monad.training.loop import BudgetModule, run_trainer, steps_of, take_best
+from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
@@ -30,7 +32,7 @@ from monad.training.rows import (
     whereabouts,
 )
 from monad.training.scenario import ScenarioBatches, ScenarioModule, row_loaders
-from monad.training.settings import settings, training_end, validation_range
+from monad.training.settings import Settings, settings, training_end, validation_range
 from monad.training.streams import Plan
 
 if TYPE_CHECKING:
@@ -67,48 +69,126 @@ def fit_scenario(
     position = _next_item(module, params)
     if position >= 0:
         module.item_position, module.next_item = position, True
+        for name in ("metrics", "metric_to_monitor"):
+            if getattr(params, name):
+                warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
         module.head = module.make_head()
         trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
         return _finished(trained, store.num_entities, begun, {})
     module.next_item = False
-    rate = _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+    chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
+    rows = _labelled(module, params, begun + (attempt.used if attempt else 0.0))
+    fit = fit_ranking if module.task.kind == "recommendation" else _fit_rows
+    monitor = _monitor(module, params)
+    found, extra = fit(module, params, chosen, rows, monitor, scratch, begun, attempt)
+    return _finished(found, store.num_entities, begun, extra)
+
+
+def _usual_rate(module: "MonadModuleImpl") -> float:
     if module.pretrained and module.task.kind in ("binary", "multilabel"):
-        rate = _TUNING_RATE
-    chosen = settings(module.checkpoint.config, params, rate, run_logger)
+        return _TUNING_RATE
+    return _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
+
+
+def _labelled(module: "MonadModuleImpl", params: TrainingParams, begun: float) -> tuple[Rows, Rows]:
+    """Return training and validation rows, and say how long labels took."""
     train, validation = _rows(module, params)
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
-    label_seconds = time.monotonic() - begun - (attempt.used if attempt else 0.0)
     run_logger.info(
         "Labelled %d training rows (%d split points) and %d validation rows in %.1f seconds",
         len(train),
         len(np.unique(train.stamps)),
         len(validation),
-        label_seconds,
+        time.monotonic() - begun,
     )
-    if module.task.kind == "recommendation":
-        monitor = _monitor(module, params)
-        found, extra = fit_ranking(
-            module, params, chosen, (train, validation), monitor, scratch, begun, attempt
-        )
-        return _finished(found, store.num_entities, begun, extra)
+    return train, validation
+
+
+def _fit_rows(
+    module: "MonadModuleImpl",
+    params: TrainingParams,
+    chosen: Settings,
+    rows: tuple[Rows, Rows],
+    monitor: tuple[str, str],
+    scratch: Path,
+    begun: float,
+    attempt: Attempt | None,
+) -> tuple[BudgetModule, dict[str, float]]:
+    """Train a task whose answer is a vector; the other kind is `fit_ranking`."""
+    train, validation = rows
     head = module.make_head()
     module.head = head
+    adapts = params.time_budget_seconds is not None and "epochs" not in params.given
+    batches = _batches(module, params, chosen, train)
+    _start(module, head, batches, train)
+    plan = _plan(module, params, chosen, head, max(len(train) // chosen.rows, 1), begun)
+    trained = ScenarioModule(module.network, head, module.task, plan, params.loss)
+    trained.extra = list(params.metrics)
+    events = batches.reader.lengths(validation.entities, validation.stamps).sum()
+    trained.validation_steps = 0.5 * float(events) / chosen.tokens
+    scores = head if isinstance(head, ScoreHead) and params.loss is None else None
+    labelled = joined([train, validation]) if scores is not None and len(validation) else train
+    if scores is not None and len(validation):
+        trained.closing_validations = min(MOST_ROWS, len(labelled)) / len(validation)
+    few = module.store.num_entities < _FEW_ENTITIES
+    module.network.frozen = adapts and few and module.pretrained
+    if module.network.frozen:
+        run_logger.info("Few main entities: events and trunk stay as they were pretrained")
+    if adapts and params.metric_to_monitor is None:
+        monitor = ("val_loss", "min")
+    best = run_trainer(
+        trained,
+        *row_loaders(batches, train, validation, chosen.rows, trained),
+        params,
+        scratch / "lightning_checkpoints",
+        monitor,
+        attempt,
+    )
+    if not (adapts and _kept_up(trained, monitor)):
+        take_best(trained, best)
+    module.network.frozen = False
+    if scores is not None:
+        device, budget = str(trained.trained_on), params.time_budget_seconds
+        calibrate(module, scores, labelled, device, timed=budget is not None)
+    module.network.cpu()
+    head.cpu()
+    return trained, {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
+
+
+def _batches(
+    module: "MonadModuleImpl", params: TrainingParams, chosen: Settings, train: Rows
+) -> ScenarioBatches:
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
-    budget = params.time_budget_seconds
-    if budget is not None and not chosen.gpu:
+    if params.time_budget_seconds is not None and not chosen.gpu:
         batches.short_share = _SHORT_SHARE
     batches.prepare(train)
-    if isinstance(train.targets, np.ndarray):
-        some = np.arange(min(len(train), _MOST_START_ROWS))  # rows come in random order
-        aggregates = batches.aggregates(train, some)
-        names = module.checkpoint.representation.aggregate_names
-        known = Known(aggregates, names, module.network.panel.foresee(aggregates))
-        head.start_from(train.targets[some], known)
+    return batches
+
+
+def _start(module: "MonadModuleImpl", head: Head, batches: ScenarioBatches, train: Rows) -> None:
+    """Start *head* at what counts alone, and what pretraining foresees, would say."""
+    if not isinstance(train.targets, np.ndarray):
+        return
+    some = np.arange(min(len(train), _MOST_START_ROWS))  # rows come in random order
+    aggregates = batches.aggregates(train, some)
+    names = module.checkpoint.representation.aggregate_names
+    known = Known(aggregates, names, module.network.panel.foresee(aggregates))
+    head.start_from(train.targets[some], known)
+
+
+def _plan(
+    module: "MonadModuleImpl",
+    params: TrainingParams,
+    chosen: Settings,
+    head: Head,
+    per_epoch: int,
+    begun: float,
+) -> Plan:
+    budget = params.time_budget_seconds
     adapts = budget is not None and "epochs" not in params.given
-    per_epoch = max(len(train) // chosen.rows, 1)
-    plan = Plan(
+    return Plan(
         epochs=chosen.epochs,
         steps_per_epoch=per_epoch,
         learning_rate=chosen.learning_rate,
@@ -119,39 +199,6 @@ def fit_scenario(
         most_steps=_most_steps(head, module.pretrained, per_epoch) if adapts else None,
         seed=params.seed,
     )
-    lightning_module = ScenarioModule(module.network, head, module.task, plan, params.loss)
-    lightning_module.extra = list(params.metrics)
-    events = batches.reader.lengths(validation.entities, validation.stamps).sum()
-    lightning_module.validation_steps = 0.5 * float(events) / chosen.tokens
-    scores = head if isinstance(head, ScoreHead) and params.loss is None else None
-    labelled = joined([train, validation]) if scores is not None and len(validation) else train
-    if scores is not None and len(validation):
-        lightning_module.closing_validations = min(MOST_ROWS, len(labelled)) / len(validation)
-    few = store.num_entities < _FEW_ENTITIES
-    module.network.frozen = adapts and few and module.pretrained
-    if module.network.frozen:
-        run_logger.info("Few main entities: events and trunk stay as they were pretrained")
-    monitor = _monitor(module, params)
-    if adapts and params.metric_to_monitor is None:
-        monitor = ("val_loss", "min")
-    best = run_trainer(
-        lightning_module,
-        *row_loaders(batches, train, validation, chosen.rows, lightning_module),
-        params,
-        scratch / "lightning_checkpoints",
-        monitor,
-        attempt,
-    )
-    if not (adapts and _kept_up(lightning_module, monitor)):
-        take_best(lightning_module, best)
-    module.network.frozen = False
-    if scores is not None:
-        device = str(lightning_module.trained_on)
-        calibrate(module, scores, labelled, device, timed=budget is not None)
-    module.network.cpu()
-    head.cpu()
-    rows = {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
-    return _finished(lightning_module, store.num_entities, begun, rows)
 
 
 def _most_steps(head: Head, pretrained: bool, per_epoch: int) -> int:
@@ -183,8 +230,8 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
 
 def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
     """Return the field whose next value is asked for, or -1 when the target is something else."""
-    if module.task.kind != "recommendation":
-        return -1
+    if module.task.kind != "recommendation" or params.entity_ids is not None:
+        return -1  # next items are learned from everybody
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)

@@ -13,9 +13,11 @@ from monad.config.params import TrainingParams
 from monad.config.schema import FoundationModelConfig
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
+from monad.data.ingest import Plans
+from monad.data.profile import DENSE
 from monad.data.representation import Representation, fit_representation
 from monad.data.split_query import held_out_entities
-from monad.data.store import Store
+from monad.data.store import CATEGORY, Store
 from monad.data.suggested import suggested_config
 from monad.errors import CheckpointError, problem
 from monad.io.checkpoint import check_trained, write_checkpoint
@@ -213,7 +215,9 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     _check_range(store, end)
     seed = training_params(config).seed
     limits = config.memory_constraining_params
-    representation = fit_representation(store, plans, end, limits, seed, shared_columns(config))
+    shared = shared_columns(config)
+    warn_of_shared(shared, plans)
+    representation = fit_representation(store, plans, end, limits, seed, shared)
     (scratch / FEATURES).mkdir(parents=True)
     torch.save(representation.to_plain(), scratch / FEATURES / "representation.pt")
     text = yaml.safe_dump(suggested_config(config, plans), sort_keys=False)
@@ -250,6 +254,25 @@ def shared_columns(config: FoundationModelConfig) -> dict[tuple[str, str], str]:
             for column in shared.columns:
                 made.update({(owner, column.lower()): shared.name for owner in owners})
     return made
+
+
+def warn_of_shared(shared: dict[tuple[str, str], str], plans: Plans) -> None:
+    """Warn of shared entities that share nothing: columns of numbers, and single ones."""
+    kinds = {
+        (source.lower(), plan.name.lower()): plan for source, made in plans.items() for plan in made
+    }
+    for key, name in shared.items():
+        plan = kinds.get(key)
+        if plan is not None and (plan.kind != CATEGORY or plan.override in DENSE):
+            fit_logger.warning(
+                "shared_entities `%s` has no effect on column %s.%s, which is %s; override its type"
+                " as categorical_compressed",
+                name,
+                *key,
+                plan.override,
+            )
+        elif list(shared.values()).count(name) == 1:
+            fit_logger.warning("shared_entities `%s` has no effect: it names one column only", name)
 
 
 def _check_range(store: Store, end: int) -> None:

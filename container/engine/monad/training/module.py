@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from monad.config.params import TestingParams, TrainingParams, as_entity_ids
+from monad.config.params import EntityIds, TestingParams, TrainingParams
 from monad.config.support import warn_no_effect
 from monad.config.time_range import DAY_SECONDS, DataMode, TimeRange, before, end_of, to_timestamp
+from monad.config.values import instance
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.pairs import feature_names
 from monad.data.store import Store
 from monad.errors import CheckpointError, ConfigError, DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
-from monad.evaluation.catalogue import check_metrics, extra_metrics
+from monad.evaluation.catalogue import check_metrics, check_monitored, extra_metrics
 from monad.evaluation.metrics import ranking, vector_metrics
 from monad.io.checkpoint import (
     Checkpoint,
@@ -63,7 +64,9 @@ class MonadModuleImpl:
         self.checkpoint = checkpoint
         self.task = task
         self.split = split or {}
-        self.entity_ids = as_entity_ids(entity_ids, "entity_ids")
+        self.entity_ids = None
+        if entity_ids is not None:
+            self.entity_ids = instance(EntityIds, entity_ids, "entity_ids")
         self._target_fn = target_fn
         self._trust = trust_target_fn
         self._store: Store | None = None
@@ -149,6 +152,7 @@ class MonadModuleImpl:
         given = training_params or TrainingParams(**overrides)
         params = inherited(self.checkpoint, given)
         check_metrics(params.metrics, self.task)
+        check_monitored(params.metric_to_monitor, params.metrics, self.task)
         if params.loss is not None and self.task.kind == "recommendation":
             warn_no_effect("TrainingParams.loss of a recommendation task")
         output = Path(params.checkpoint_dir) if params.checkpoint_dir is not None else None

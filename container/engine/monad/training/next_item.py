@@ -22,7 +22,7 @@ from monad.model.followers import WEIGHTS
 from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.items import NextItemHead
-from monad.targets.values import value_text
+from monad.targets.values import label
 from monad.training.loop import run_trainer, take_best
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
@@ -81,17 +81,14 @@ def next_item_field(
     possible = int((table.position(entities, stamps) < until).sum())
     if len(rows) < max(_FEWEST, _SHARE * possible):
         return -1
-    position = representation.item_field(next((t.origin for t in rows.targets if t.origin), None))
+    position = representation.item_field_of(rows.targets)
     # A target may be there where no event follows: the row is then another entity's, or none.
     ends = table.position(rows.entities, np.full(len(rows), labeler.label_end))
     exists = follows < ends
     column = representation.categories()[position].column
     values = table.values(column, np.where(exists, follows, 0))
     same = [
-        there
-        and len(found) == 1
-        and value_text(found[0]) == value_text(value)
-        and not len(target.masked)
+        there and len(found) == 1 and label(found[0]) == label(value) and not len(target.masked)
         for target, found, value, there in zip(
             rows.targets,
             (t.combined()[0] for t in rows.targets),

@@ -22,8 +22,8 @@ from monad.logs import log_metrics, pretrain_logger
 from monad.model.following import Softmax
 from monad.model.head import MemberHead
 from monad.model.network import Network
+from monad.training.budget import BudgetModule
 from monad.training.graphs import StepGraphs
-from monad.training.loop import BudgetModule
 from monad.training.sequences import SequenceBatches
 from monad.training.streams import Plan
 

@@ -17,7 +17,8 @@ from monad.errors import TargetFunctionError, problem
 from monad.evaluation.metrics import average_precisions
 from monad.logs import run_logger
 from monad.model.items import ItemHead
-from monad.training.loop import BudgetModule, run_trainer, take_best
+from monad.training.budget import BudgetModule
+from monad.training.loop import run_trainer, take_best
 from monad.training.resume import Attempt
 from monad.training.rows import Rows, whereabouts
 from monad.training.scenario import (
@@ -64,27 +65,19 @@ def fewer_points(points: np.ndarray, budget: float | None) -> np.ndarray:
     return points[: _STEP_WEEKS * most : _STEP_WEEKS]
 
 
-def _check_items(
-    batches: ScenarioBatches, rows: Rows, origin: tuple[str, str] | None, target_fn: Any
-) -> None:
-    """Refuse targets that are no items that can be recommended."""
+def _check_items(batches: ScenarioBatches, rows: Rows, target_fn: Any) -> None:
+    """Refuse targets of which no row has a known item with a weight above zero."""
     field = batches.item_field
-    column = (field.owner, field.column)
-    wrong = origin is not None and tuple(n.lower() for n in origin) != tuple(
-        n.lower() for n in column
-    )
     some = [target.combined() for target in rows.targets[:_CHECKED_ROWS]]
     known = any((batches.item_codes(items)[amounts > 0] > 0).any() for items, amounts in some)
-    if known and not wrong:
+    if known:
         return
     seen = next((str(item) for items, _ in some for item in items), "none")
     raise TargetFunctionError(
         problem(
             "The target function returned a sketch of items that cannot be recommended",
-            f"it is of column {'.'.join(origin)}, which is not modelled as a category"
-            if wrong and origin is not None
-            else f"of {len(some)} rows none has a value of {'.'.join(column)} with a weight above 0;"
-            f" an item is {seen[:60]}",
+            f"of {len(some)} rows none has a value of {field.owner}.{field.column} with a weight"
+            f" above 0; an item is {seen[:60]}",
             "Build it of a categorical column of the events; column_type_overrides makes one",
             whereabouts(target_fn),
         )
@@ -103,13 +96,12 @@ def fit_ranking(
 ) -> tuple[BudgetModule, dict[str, float]]:
     """Train the head of a recommendation on (training, validation) *rows*."""
     budget = Budget(begun, params.time_budget_seconds)
-    origin = next((t.origin for t in rows[0].targets if t.origin), None)
-    module.item_position = module.checkpoint.representation.item_field(origin)
+    module.item_position = module.checkpoint.representation.item_field_of(rows[0].targets)
     head = module.make_head()
     assert isinstance(head, ItemHead)
     module.head = head
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
-    _check_items(batches, rows[0], origin, module.target_fn)
+    _check_items(batches, rows[0], module.target_fn)
     device = beside_training(params)
     train, validation = _prepared(head, batches, rows, budget)
     adapts = budget.seconds is not None and "epochs" not in params.given

@@ -17,7 +17,7 @@ import numpy as np
 from monad.config.params import EntityIds
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import DataError, TargetFunctionError, problem
+from monad.errors import DataError, TargetFunctionError, nearest, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
@@ -61,7 +61,13 @@ class _AttributeRow(Mapping[str, Any]):
         self._row = slice(entity, entity + 1)
 
     def __getitem__(self, name: str) -> Any:
-        return self._columns[name].values(self._row)[0]
+        found = self._columns.get(name)
+        if found is None:  # Snowflake upper-cases names, so letter case does not matter
+            same = (c for n, c in self._columns.items() if n.lower() == str(name).lower())
+            found = next(same, None)
+        if found is None:
+            raise KeyError(f"No attribute `{name}`; {nearest(str(name), self._columns)}")
+        return found.values(self._row)[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
@@ -174,7 +180,9 @@ class Labeler:
         size = self.task.num_outputs
         by_index = kind == "multiclass" and len(values) == 1
         if len(values) != size and not by_index:
-            raise self._wrong(made, f"an array of length {size}")
+            more = f", or the task RegressionTask(num_targets={len(values)})"
+            more = more if kind == "regression" else ""
+            raise self._wrong(made, f"an array of length {size}{more}")
         if not np.isfinite(values).all():
             self._warn_not_finite(made, values, entity)
             return None

@@ -21,9 +21,9 @@ from monad.logs import log_metrics, run_logger
 from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.network import Network
-from monad.targets.values import value_text
+from monad.targets.values import label
 from monad.tasks import Task
-from monad.training.loop import BudgetModule
+from monad.training.budget import BudgetModule
 from monad.training.rows import Rows
 from monad.training.streams import Plan, loader
 from monad.training.threads import calibrate_threads
@@ -130,9 +130,9 @@ class ScenarioBatches:
 
     def item_codes(self, values: np.ndarray) -> np.ndarray:
         """Return item indices of values; 0 for items that are not in the vocabulary."""
-        known = self._item_index
-        found = (known.get(str(v)) or known.get(value_text(v), 0) for v in values.tolist())
-        return np.fromiter(found, dtype=np.int64, count=len(values))
+        index = self._item_index
+        names = ((str(v), v) for v in values.tolist())
+        return np.array([index.get(n) or index.get(label(v) or "", 0) for n, v in names], np.int64)
 
     def _item_targets(self, batch: Batch, rows: Rows) -> None:
         parts: dict[str, list[np.ndarray]] = {"target": [], "masked": []}

@@ -61,18 +61,11 @@ def load_from_foundation_model(
         num_targets: Ignored; older releases needed it.
     """
     if not callable(target_fn):
-        raise TypeError(
-            problem(
-                "target_fn must be callable", f"got {type(target_fn).__name__}", "Give a function"
-            )
-        )
+        raise TypeError("target_fn must be callable")
     if not isinstance(downstream_task, Task):
-        raise ConfigError(
-            problem(
-                "downstream_task must be a task",
-                f"got {downstream_task!r}",
-                "Give one such as BinaryClassificationTask(), with its parentheses",
-            )
+        raise TypeError(
+            f"downstream_task must be a task, such as BinaryClassificationTask(), not"
+            f" {downstream_task!r}"
         )
     if with_head:
         warn_no_effect("with_head", "heads always begin from the layers that predict")
