@@ -14,7 +14,7 @@ import torch
 from monad.config import EntityIds, MetricParams, TestingParams, TrainingParams
 from monad.config.loading import load_config, parse_config
 from monad.config.time_range import DataMode, to_timestamp
-from monad.data import ingest
+from monad.data import ingest, sources
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.ingest import build_store
@@ -285,7 +285,7 @@ def test_trap_5_ties_are_broken_by_the_order_of_the_rows(shop, tmp_path):
 
 def test_trap_5_rows_without_an_order_are_ordered_by_their_values(tmp_path, monkeypatch):
     """A source whose rows come in any order, as Snowflake's do, reads the same every time."""
-    landed = ingest.land
+    landed = sources.land
     monkeypatch.setattr(
         ingest, "land", lambda *given: dataclasses.replace(landed(*given), stable_order=False)
     )
