@@ -195,15 +195,6 @@ def test_reserved_column_names_are_refused(tmp_path, name):
     assert found.values("other", slice(0, 4)).tolist() == [9.0, 7.0, 5.0, 3.0]
 
 
-def test_a_computed_column_does_not_hide_behind_another(tmp_path):
-    """An alias that the table has is refused; one that is disallowed is replaced."""
-    source = {"sql_lambdas": [{"alias": "KIND", "expression": "kind || '!'"}]}
-    with pytest.raises(DataError, match="make a column KIND.*another alias"):
-        table_of(tmp_path / "both", source)
-    found = table_of(tmp_path / "one", {**source, "disallowed_columns": ["kind"]}).tables[0]
-    assert found.values("kind", slice(0, 2)).tolist() == ["x!", "y!"]
-
-
 def test_one_broken_number_leaves_the_others_their_digits(tmp_path):
     """A value of 1e300 in one event does not round the sums of other entities to nothing."""
     random = np.random.default_rng(0)

@@ -103,11 +103,10 @@ def chosen_columns(source: DataSource, columns: list[str], needed: list[str]) ->
 
 
 def _check_free(source: DataSource, chosen: list[str]) -> None:
-    """Refuse names that the scratch database uses itself, and computed columns that are there."""
+    """Refuse names that the scratch database uses itself."""
     aliases = [item.alias for item in source.sql_lambdas]
     named = {source.main_entity_column, getattr(source.date_column, "name", None)}
     dropped = {name.lower() for name in named if name}
-    taken = {name.lower() for name in chosen}
     for name in [*(n for n in chosen if n.lower() not in dropped), *aliases]:
         if name.lower() in _RESERVED:
             raise DataError(
@@ -115,15 +114,6 @@ def _check_free(source: DataSource, chosen: list[str]) -> None:
                     f"Column `{name}` of data source {source.name} has a reserved name",
                     f"reserved are {', '.join(sorted(_RESERVED))}",
                     "Leave it out with disallowed_columns and give it another name in sql_lambdas",
-                )
-            )
-    for alias in aliases:
-        if alias.lower() in taken:
-            raise DataError(
-                problem(
-                    f"sql_lambdas of data source {source.name} make a column {alias}",
-                    "the table has one of that name",
-                    f"Choose another alias, or put {alias} in disallowed_columns",
                 )
             )
 
