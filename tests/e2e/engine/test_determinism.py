@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from monad.config import TestingParams, TrainingParams
-from monad.training import loop, scenario, threads
+from monad.training import scenario, threads, watch
 from monad.ui import pretrain
 from monad.ui.module import (
     BinaryClassificationTask,
@@ -44,7 +44,7 @@ def test_without_a_budget_nothing_is_decided_by_the_clock(tmp_path, monkeypatch)
     def measured(most: int) -> int:
         raise AssertionError("the number of threads was measured")
 
-    for module in (loop, scenario, threads):
+    for module in (scenario, threads, watch):
         monkeypatch.setattr(module, "calibrate_threads", measured)
     shop = write_shop(tmp_path / "shop")
     values = shop_config(shop, epochs=1, limit_train_batches=2)
