@@ -173,7 +173,9 @@ class Labeler:
         except (TypeError, ValueError):
             raise self._wrong(made, "an array of numbers") from None
         size = self.task.num_outputs
-        if kind == "multiclass" and len(values) == 1 and 0 <= values[0] < size:
+        if kind == "multiclass" and len(values) == 1 and np.isfinite(values).all():
+            if values[0] not in range(size):
+                raise self._wrong(made, f"a class index from 0 to {size - 1}, or {size} scores")
             return np.eye(size, dtype=np.float32)[int(values[0])]
         if len(values) != size:
             more = f", or the task RegressionTask(num_targets={len(values)})"
@@ -181,9 +183,18 @@ class Labeler:
             raise self._wrong(made, f"an array of length {size}{more}")
         if not np.isfinite(values).all():
             return None
+        if kind == "multiclass":
+            return self._shares(values, made)
         if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():
             raise self._wrong(made, "zeros and ones")
         return values
+
+    def _shares(self, scores: np.ndarray, made: Any) -> np.ndarray | None:
+        """Return the scores of classes as shares of one; None when there is none to divide by."""
+        if (scores < 0).any():
+            raise self._wrong(made, "scores that are not negative")
+        total = scores.sum()
+        return scores / total if total > 0 else None
 
     def _wrong(self, made: Any, wanted: str) -> TargetFunctionError:
         seen = f"{type(made).__name__} {made!r}"
