@@ -91,8 +91,8 @@ class EntityIds:
     ids: Iterable[str] | None = None
     file: str | Path | None = None
 
-    def resolve(self) -> list[str]:
-        """Return the ids as text."""
+    def resolve(self, name: str = "entity_ids.file") -> list[str]:
+        """Return the ids as text; *name* is what errors call the file."""
         if (self.ids is None) == (self.file is None):
             raise ConfigError(
                 problem("entity_ids needs exactly one source", do="Give either ids or file")
@@ -101,8 +101,14 @@ class EntityIds:
             return [str(item) for item in self.ids]
         path = Path(str(self.file))
         if not path.is_file():
-            raise ConfigError(problem("entity_ids.file does not exist", f"path {path}"))
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            raise ConfigError(problem(f"{name} does not exist", f"path {path}", "Check the path"))
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                problem(f"{name} is no text file", f"path {path}: {error}", "Write one id a line")
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
 
 
 class _RemembersGiven:

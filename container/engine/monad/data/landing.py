@@ -32,6 +32,8 @@ _INTEGERS = {
     "HUGEINT",
     "UHUGEINT",
 }
+# Numbers without a format are seconds since 1970, or by their size nano-, micro- or milliseconds.
+_UNITS = ((10**17, 10**9), (10**14, 10**6), (10**11, 10**3))
 _REALS = {"FLOAT", "DOUBLE", "REAL"}
 
 
@@ -177,6 +179,8 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     assert source.date_column is not None
     column, base = quoted(name), kind.split("(", maxsplit=1)[0].strip().upper()
     pattern = (source.date_column.format or "").replace("'", "''")
+    if pattern == "%s":  # seconds since 1970, as numbers are read without a format
+        pattern = ""
     if base.startswith("TIMESTAMP") or base == "DATE":
         value = column if base != "DATE" else f"CAST({column} AS TIMESTAMP)"
     elif base == "VARCHAR":
@@ -188,7 +192,8 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     elif pattern:
         value = f"try_strptime(CAST({column} AS VARCHAR), '{pattern}')"
     else:
-        scaled = f"CASE WHEN {column} > 100000000000 THEN {column} / 1000.0 ELSE {column} END"
+        units = " ".join(f"WHEN abs({column}) >= {least} THEN {by}" for least, by in _UNITS)
+        scaled = f"{column} / (CASE {units} ELSE 1 END)"
         return f"CAST(ceil({scaled}) AS BIGINT)"
     return f"CAST(ceil(epoch({value})) AS BIGINT)"
 

@@ -110,7 +110,7 @@ def _land_parquet(
             problem(
                 f"Data source {source.name} cannot be queried",
                 str(error).splitlines()[0],
-                "Check where_condition and sql_lambdas",
+                "Check where_condition, sql_lambdas and date_column.format",
                 f"path {text}",
             )
         ) from error
