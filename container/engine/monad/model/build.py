@@ -9,7 +9,16 @@ from monad.tasks import RegressionTask, Task
 
 
 def build_head(task: Task, network: Network, items: ItemField | None, next_item: bool) -> Head:
-    """Make the head of a task; *next_item* if a recommendation asks for the next event's item."""
+    """Make the head of a task, for which the network's branch of aggregates is set.
+
+    *next_item* says whether a recommendation asks for the next event's item.
+    """
+    made = _head(task, network, items, next_item)
+    network.panel.reach = made.reach
+    return made
+
+
+def _head(task: Task, network: Network, items: ItemField | None, next_item: bool) -> Head:
     size, outcomes = network.size, network.panel.outlook.outputs
     if task.kind == "regression":
         assert isinstance(task, RegressionTask)

@@ -33,6 +33,8 @@ class Known:
 class Head(nn.Module):
     """Base of heads."""
 
+    reach = 1.0  # of the aggregates' branch, see Panel
+
     def start_from(self, targets: np.ndarray, known: Known | None = None) -> None:
         """Set what can be set from training targets, and what is *known* of their rows."""
 

@@ -58,13 +58,15 @@ class Panel(nn.Module):
             nn.Parameter(1.0 + _HIDDEN_SPREAD * torch.randn(members, width)) for _ in self.layers
         )
         self.dropout = dropout
+        self.reach = 1.0  # what inputs are multiplied by outside of training; the head's choice
         self.outlook = MemberOutputs(width, outcomes, members)  # what pretraining taught it
 
     def forward(self, aggregates: torch.Tensor) -> torch.Tensor:
         """Return the members' states; whole inputs are dropped at random in training."""
         x = ((aggregates - self.mean) / self.deviation).clamp(-_BOUND, _BOUND)
         # What is kept is scaled up: else sums are larger without dropout, and scores too sure.
-        x = functional.dropout(x, self.dropout, self.training)[:, None] * self.input_scales
+        x = functional.dropout(x, self.dropout, True) if self.training else x * self.reach
+        x = x[:, None] * self.input_scales
         for layer, scale in zip(self.layers, self.scales, strict=True):
             x = functional.silu(layer(x) * scale)
             x = functional.dropout(x, self.dropout, self.training)
@@ -78,11 +80,13 @@ class Panel(nn.Module):
     @torch.inference_mode()
     def foresee(self, aggregates: np.ndarray, rows: int = 4096) -> np.ndarray:
         """Return the members' mean outlook (rows, outcomes) of aggregates (rows, A), on the CPU."""
-        training = self.training
+        training, reach = self.training, self.reach
         self.eval()
+        self.reach = 1.0
         made = [
             self.outlook(self(torch.from_numpy(aggregates[at : at + rows]))).mean(1).numpy()
             for at in range(0, max(len(aggregates), 1), rows)
         ]
         self.train(training)
+        self.reach = reach
         return np.concatenate(made)
