@@ -150,7 +150,7 @@ def test_entity_ids_that_are_none_are_an_error(shop, trained, tmp_path):
         (lambda: EntityIds(ids=5), "must be a list"),  # type: ignore[arg-type]
         (lambda: EntityIds(ids=[]).resolve(), "entity_ids is empty"),
         (lambda: EntityIds(file=empty).resolve(), "entity_ids is empty"),
-        (lambda: EntityIds(file=binary).resolve(), "is not text"),
+        (lambda: EntityIds(file=binary).resolve(), "is no text file"),
     ):
         with pytest.raises(ConfigError, match=text):
             make()

@@ -69,7 +69,7 @@ def returning(value):
         (-3, RegressionTask(), [-3.0]),
         (np.int64(2), THREE, [0.0, 0.0, 1.0]),
         (1.0, THREE, [0.0, 1.0, 0.0]),
-        ([0.0, 3.0, 1.0], THREE, [0.0, 3.0, 1.0]),
+        ([0.0, 3.0, 1.0], THREE, [0.0, 0.75, 0.25]),
     ],
 )
 def test_scalars_are_arrays_of_one(store, value, task, wanted):
@@ -85,11 +85,10 @@ def test_scalars_are_arrays_of_one(store, value, task, wanted):
         ((x for x in [1.0]), RegressionTask(), "an array of numbers"),
         (1 + 2j, RegressionTask(), "an array of numbers"),
         (np.array([1j]), RegressionTask(), "an array of numbers"),
-        (1.5, THREE, "a class from 0 to 2, or 3 scores"),
-        (-1, THREE, "a class from 0 to 2"),
-        (3, THREE, "a class from 0 to 2"),
-        ([0, 0, 0], THREE, "scores of 0 or more"),
-        ([-1, 0, 3], THREE, "scores of 0 or more"),
+        (1.5, THREE, "a class index from 0 to 2, or 3 scores"),
+        (-1, THREE, "a class index from 0 to 2"),
+        (3, THREE, "a class index from 0 to 2"),
+        ([-1, 0, 3], THREE, "scores that are not negative"),
         ([1, 2], THREE, "an array of length 3"),
     ],
 )

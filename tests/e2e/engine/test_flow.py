@@ -1,6 +1,7 @@
 """The whole engine on tiny data: pretrain, fit, test, predict, for three tasks."""
 
 import json
+import logging
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from monad.config import OutputType, TestingParams, TrainingParams
-from monad.errors import CheckpointError
+from monad.config import EntityIds, OutputType, TestingParams, TrainingParams
+from monad.errors import CheckpointError, ConfigError
 from monad.ui import fit_behavioral_representation, pretrain, train_foundation_model
 from monad.ui.module import (
     BinaryClassificationTask,
@@ -171,3 +172,40 @@ def test_same_seed_gives_the_same_weights(shop, tmp_path):
     first = torch.load(shop / "fm_output" / "best_model.ckpt", weights_only=True)["network"]
     second = torch.load(tmp_path / "again" / "best_model.ckpt", weights_only=True)["network"]
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_no_validation_batches_are_no_validation(shop, caplog):
+    """`limit_val_batches=0` is honoured: nothing is validated and the last weights stay."""
+    module = load_from_foundation_model(shop / "fm_output", BinaryClassificationTask(), churn)
+    with caplog.at_level(logging.INFO, "monad"):
+        module.fit(TrainingParams(epochs=1, limit_train_batches=2, limit_val_batches=0))
+    assert "Validation:" not in caplog.text
+    assert "Scenario trained" in caplog.text
+
+
+def test_next_items_of_some_entities_are_learned_from_these(shop, caplog):
+    """`entity_ids` limits training also where next items are asked for; a metric to monitor warns."""
+
+    def next_item(history, future, attributes, ctx):
+        return sketch(future["transactions"]["article_id"][:1])
+
+    some = EntityIds([f"c{i:03d}" for i in range(30)])
+    module = load_from_foundation_model(shop / "fm_output", RecommendationTask(), next_item)
+    with caplog.at_level(logging.INFO, "monad"):
+        module.fit(TrainingParams(epochs=1, limit_train_batches=2, entity_ids=some))
+    assert not module.next_item
+    assert "Labelled" in caplog.text
+    module = load_from_foundation_model(shop / "fm_output", RecommendationTask(), next_item)
+    with caplog.at_level(logging.INFO, "monad"):
+        module.fit(TrainingParams(epochs=1, limit_train_batches=2, metric_to_monitor="val_HR@10_0"))
+    assert module.next_item
+    assert "metric_to_monitor of next items is accepted but has no effect" in caplog.text
+
+
+def test_a_scenario_is_refused_before_anything_is_read(shop):
+    """A class in place of a task, and a metric that no validation computes."""
+    with pytest.raises(TypeError, match=r"such as BinaryClassificationTask\(\)"):
+        load_from_foundation_model(shop / "fm_output", BinaryClassificationTask, churn)
+    module = load_from_foundation_model(shop / "fm_output", BinaryClassificationTask(), churn)
+    with pytest.raises(ConfigError, match="did you mean `val_auroc_0`"):
+        module.fit(TrainingParams(metric_to_monitor="val_auroc"))

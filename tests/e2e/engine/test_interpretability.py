@@ -292,6 +292,8 @@ def test_resampling_takes_as_many_of_each_class():
         ({"predictions_path": "nowhere.tsv"}, DataError, "do not exist"),
         ({"prediction_date": "2019-01-01"}, DataError, "has history"),
         ({"group_size": 0}, ConfigError, "positive"),
+        ({"limit_batches": 0}, ConfigError, "positive"),
+        ({"target_index": "yes"}, ConfigError, "target_index is 'yes'"),
     ],
 )
 def test_wrong_arguments_are_refused(world, tmp_path, fields, error, text):
@@ -306,6 +308,20 @@ def test_wrong_arguments_are_refused(world, tmp_path, fields, error, text):
     with pytest.raises(error, match=text):
         interpret(**{**base, **fields})
     assert not (tmp_path / "out").exists()
+
+
+def test_arguments_of_other_tasks_are_said_to_have_no_effect(world, tmp_path, caplog):
+    """An item for a classification and an index for a recommendation warn; numpy's numbers do not."""
+    some = {"limit_batches": 1, "group_size": 5}
+    out = explained(
+        world, "flag", tmp_path / "a", recommended_value="x", target_index=np.int64(0), **some
+    )
+    assert read(out / "source_importance.json")["target_index"] == 0
+    explained(
+        world, "next", tmp_path / "b", recommended_value=np.str_("i3"), target_index=1, **some
+    )
+    assert "recommended_value of BinaryClassificationTask() is accepted" in caplog.text
+    assert "target_index of RecommendationTask() is accepted" in caplog.text
 
 
 def test_unknown_items_and_entities_are_named(world, tmp_path):

@@ -59,7 +59,7 @@ def test_a_file_holds_out_its_ids(shop, tmp_path):
         ({"file": "a", "query": "b"}, ConfigError, "query and file are mutually exclusive"),
         ({"percentage": 5, "file": "a"}, ConfigError, "percentage and file are mutually"),
         ({"percentage": 100}, ConfigError, "from 0 to below 100"),
-        ({"percentage": "ten"}, ConfigError, "from 0 to below 100"),
+        ({"percentage": "ten"}, ConfigError, "must be a number"),
     ],
 )
 def test_unusable_splits_are_refused(shop, tmp_path, split, error, text):

@@ -96,6 +96,24 @@ def test_ranked_items_and_own_functions():
     assert found == {"hits_0": 0.0, "HR_0": 0.5, "lists": 4.0}
 
 
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (BinaryClassificationTask(), "AUROC"),
+        (MulticlassClassificationTask(["a", "b"]), "MultipleTargetsRecall"),
+        (RegressionTask(), "RMSE"),
+        (RecommendationTask(), "HitRate@K"),
+        (RecommendationTask(), "map"),
+    ],
+)
+def test_the_documented_names_of_metrics_are_known(task, name):
+    """The documentation writes AUROC and HitRate@K; the same metrics are meant."""
+    check_metrics([MetricParams("mine", name)], task)
+    if task.kind == "regression":
+        found = extra_metrics([MetricParams("mine", name)], task, SCORES, LABELS)
+        assert found["mine_0"] == pytest.approx(np.sqrt(((SCORES - LABELS)[:, 0] ** 2).mean()))
+
+
 def test_unknown_metrics_and_arguments_are_refused():
     """A name the task does not have, or an argument a metric does not take, is an error."""
     with pytest.raises(ConfigError, match="did you mean `auroc`"):

@@ -188,6 +188,7 @@ def test_joins_may_be_a_mapping(values):
             ),
             "joined_data_sources has no effect on a source of type main_entity_attribute",
         ),
+        (lambda v: v["data_params"].update(split={"percentage": 0.2}), "0.2 percent"),
         (
             lambda v: v["data_sources"][0]["data_location"]["connection_params"].update(
                 cache_pth="x"
@@ -209,3 +210,13 @@ def test_joins_may_be_a_mapping(values):
 def test_what_has_no_effect_is_said(values, caplog, change, message):
     """A join of an attribute table and a misspelt connection value warn."""
     assert message in said(caplog, change, values)
+
+
+def test_the_file_of_a_split_may_be_in_the_environment(values, tmp_path, monkeypatch):
+    """As other paths are; a file that is no text is named."""
+    monkeypatch.setenv("IDS", str(tmp_path / "ids"))
+    values["data_params"]["split"] = {"file": "${IDS}"}
+    assert parse_config(values).data_params.split.file == str(tmp_path / "ids")
+    (tmp_path / "ids").write_bytes(b"PAR1\x94")
+    with pytest.raises(ConfigError, match="split.file is no text file"):
+        EntityIds(file=tmp_path / "ids").resolve("split.file")

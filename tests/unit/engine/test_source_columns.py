@@ -147,3 +147,28 @@ def test_shared_entities_that_share_nothing_warn(values, caplog):
         warn_of_shared(shared_columns(config), plans)
     assert "`amount` has no effect on column transactions.price, which is decimal" in caplog.text
     assert "`product` has no effect: it names one column only" in caplog.text
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+@pytest.mark.parametrize("pattern", [None, "%s"])
+def test_numeric_times_are_seconds_or_parts_of_them(values, directory, tmp_path, unit, pattern):
+    """Seconds, milliseconds, microseconds and nanoseconds since 1970 are told by their size."""
+    path, source = tmp_path / "numbers.parquet", directory / "transactions.parquet"
+    duckdb.sql(
+        f"COPY (SELECT * REPLACE (CAST(epoch(t_dat) * {unit} AS BIGINT) AS t_dat)"
+        f" FROM '{source}') TO '{path}'"
+    )
+    wanted = build_store(parse_config(values), None)[0].tables[0].times
+    values["data_sources"][0]["data_location"]["connection_params"]["path"] = str(path)
+    values["data_sources"][0]["date_column"] = {"name": "t_dat", "format": pattern}
+    assert build_store(parse_config(values), None)[0].tables[0].times.tolist() == wanted.tolist()
+
+
+def test_a_date_format_that_cannot_be_read_is_named(values, directory, tmp_path):
+    """The error of an unknown directive points to the format."""
+    path, source = tmp_path / "text.parquet", directory / "transactions.parquet"
+    duckdb.sql(f"COPY (SELECT * REPLACE (t_dat::VARCHAR AS t_dat) FROM '{source}') TO '{path}'")
+    values["data_sources"][0]["data_location"]["connection_params"]["path"] = str(path)
+    values["data_sources"][0]["date_column"]["format"] = "%Q"
+    with pytest.raises(DataError, match=r"%Q(.|\n)*date_column\.format"):
+        columns(values)

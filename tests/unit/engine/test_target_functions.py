@@ -25,6 +25,7 @@ from monad.ui.module import (
     BinaryClassificationTask,
     MulticlassClassificationTask,
     RecommendationTask,
+    RegressionTask,
 )
 from tests.unit.engine.sample import shop_config, write_shop
 
@@ -154,6 +155,10 @@ def test_history_and_future_are_strictly_separated(store):
         (BinaryClassificationTask(), np.array([0.5]), "zeros and ones"),
         (BinaryClassificationTask(), "yes", "array of numbers"),
         (RecommendationTask(), np.array([1.0]), "needs a Sketch"),
+        (MulticlassClassificationTask(["a", "b"]), np.array([2.0]), "class index from 0 to 1"),
+        (MulticlassClassificationTask(["a", "b"]), np.array([0.5]), "class index from 0 to 1"),
+        (MulticlassClassificationTask(["a", "b"]), np.array([-1, 2]), "not negative"),
+        (RegressionTask(), np.array([1.0, 2.0]), r"RegressionTask\(num_targets=2\)"),
         (MulticlassClassificationTask(class_names=["a", "b"]), sketch(np.array([1])), "an array"),
     ],
 )
@@ -176,3 +181,11 @@ def test_multiclass_accepts_an_index_or_a_vector(store):
     assert rows.targets.tolist() == [[0, 0, 1]] * 2
     rows = labelled(store, task, lambda *_: np.array([0.5, 0.5, 0.0]))
     assert rows.targets.tolist() == [[0.5, 0.5, 0.0]] * 2
+
+
+def test_counts_of_classes_become_shares(store):
+    """Counts are scores, too: divided by their sum, and no row where there is none."""
+    task = MulticlassClassificationTask(class_names=["a", "b", "c"])
+    rows = labelled(store, task, lambda *_: [3, 1, 0])
+    assert rows.targets.tolist() == [[0.75, 0.25, 0.0]] * 2
+    assert not len(labelled(store, task, lambda *_: np.zeros(3)))

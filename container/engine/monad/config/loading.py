@@ -318,6 +318,9 @@ def _data_params(raw: Any, path: str) -> DataParams:
     split = _mapping(values.pop("split", None) or {}, f"{path}.split")
     values["split"] = _build(Split, split, f"{path}.split")
     check_split(split, f"{path}.split")
+    if split.get("file") is not None:
+        text = environment.substitute(str(split["file"]), f"{path}.split.file")
+        values["split"] = dataclasses.replace(values["split"], file=text)
     if split and values.get("validation_start_date") is not None:
         logger.warning(
             "%s.split has no effect on scenarios: validation_start_date splits them by time", path

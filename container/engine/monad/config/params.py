@@ -101,8 +101,8 @@ class EntityIds:
         if self.ids is not None:
             self.ids = [*self.ids]  # an iterator can be read once only
 
-    def resolve(self) -> list[str]:
-        """Return the distinct ids as text."""
+    def resolve(self, name: str = "entity_ids.file") -> list[str]:
+        """Return the distinct ids as text; *name* is what errors call the file."""
         if (self.ids is None) == (self.file is None):
             raise ConfigError(
                 problem("entity_ids needs exactly one source", do="Give either ids or file")
@@ -111,12 +111,12 @@ class EntityIds:
             return _distinct([str(item) for item in self.ids], "ids")
         path = Path(str(self.file))
         if not path.is_file():
-            raise ConfigError(problem("entity_ids.file does not exist", f"path {path}"))
+            raise ConfigError(problem(f"{name} does not exist", f"path {path}", "Check the path"))
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise ConfigError(
-                problem("entity_ids.file is not text", f"{path}: {error}", "Write it as UTF-8")
+                problem(f"{name} is no text file", f"path {path}: {error}", "Write one id a line")
             ) from error
         return _distinct([line.strip() for line in lines if line.strip()], f"file {path}")
 

@@ -99,6 +99,8 @@ def check_split(given: Any, path: str) -> None:
             )
         )
     share = given.get("percentage")
+    if share is not None and 0 < number(share, f"{path}.percentage") < 1:
+        logger.warning("%s.percentage is %s percent; write 20 for a fifth", path, share)
     if share is not None and not 0 <= number(share, f"{path}.percentage") < 100:
         raise ConfigError(
             problem(f"{path}.percentage is {share!r}", do="Give a number from 0 to below 100")

@@ -224,6 +224,8 @@ def _time_sql(source: DataSource, name: str, kind: str) -> str:
     assert source.date_column is not None
     column, base = quoted(name), kind.split("(", maxsplit=1)[0].strip().upper()
     pattern = (source.date_column.format or "").replace("'", "''")
+    if pattern == "%s":  # seconds since 1970, as numbers are read without a format
+        pattern = ""
     if base.startswith("TIMESTAMP") or base == "DATE":
         seconds = f"epoch({column if base != 'DATE' else f'CAST({column} AS TIMESTAMP)'})"
     elif base == "VARCHAR":

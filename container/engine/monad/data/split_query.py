@@ -6,17 +6,17 @@ runs there, as the user of that source.
 """
 
 import zlib
-from pathlib import Path
 
 import duckdb
 import numpy as np
 
+from monad.config.params import EntityIds
 from monad.config.schema import EVENT, FoundationModelConfig
 from monad.data.landing import quoted
 from monad.data.snowflake import SnowflakeTable
 from monad.data.sources import parquet_relation
 from monad.data.store import Store
-from monad.errors import ConfigError, DataError, problem
+from monad.errors import DataError, problem
 
 
 def held_out_entities(config: FoundationModelConfig, store: Store) -> np.ndarray:
@@ -52,13 +52,7 @@ def _chosen(store: Store, ids: set[str], what: str) -> np.ndarray:
 
 
 def _ids_of_file(file: str) -> set[str]:
-    path = Path(file)
-    if not path.is_file():
-        raise ConfigError(
-            problem("data_params.split.file does not exist", f"path {path}", "Check the path")
-        )
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.strip() for line in lines if line.strip()}
+    return set(EntityIds(file=file).resolve("data_params.split.file"))
 
 
 def _ids_of_query(config: FoundationModelConfig, query: str) -> set[str]:

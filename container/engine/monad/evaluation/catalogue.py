@@ -131,11 +131,27 @@ CATALOGUE: dict[str, dict[str, Callable[..., float]]] = {
 }
 
 
+# The documentation's names of metrics that go by another one here.
+_OTHER_NAMES = {"hitrate": "hr", "hitratek": "hr", "hitrateatk": "hr"}
+
+
+def metric_function(name: str, task: Task) -> Callable[..., float] | None:
+    """Return a metric by its name, or None; case and underscores do not matter."""
+    plain = _plain(name)
+    plain = _OTHER_NAMES.get(plain, plain)
+    named = {_plain(known): function for known, function in CATALOGUE[task.kind].items()}
+    return named.get(plain)
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
 def check_metrics(metrics: Iterable[MetricParams | CustomMetric], task: Task) -> None:
     """Refuse metrics that the task does not have, before anything is computed."""
     known = CATALOGUE[task.kind]
     for metric in metrics:
-        if isinstance(metric, MetricParams) and metric.name not in known:
+        if isinstance(metric, MetricParams) and metric_function(metric.name, task) is None:
             raise ConfigError(
                 problem(
                     f"MetricParams names the metric `{metric.name}`",
@@ -181,7 +197,8 @@ def extra_metrics(
         if isinstance(metric, CustomMetric):
             made[metric.alias] = float(metric.function(predictions, targets))
             continue
-        function = CATALOGUE[task.kind][metric.name]
+        function = metric_function(metric.name, task)
+        assert function is not None  # check_metrics has looked
         try:
             if task.kind in ("multiclass", "recommendation"):
                 made[f"{metric.alias}_0"] = function(predictions, targets, **metric.kwargs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monad.config.support import not_built
+from monad.config.support import not_built, warn_no_effect
 from monad.config.time_range import DAY_SECONDS, to_timestamp
 from monad.errors import CheckpointError, ConfigError, DataError, nearest, problem
 from monad.interpretability.attribution import attribute, background, check_method, chosen_index
@@ -67,8 +67,12 @@ def interpret(
     check_method(method)
     if group_size < 1:
         raise ConfigError(problem("group_size must be positive", f"got {group_size}"))
+    if limit_batches is not None and limit_batches < 1:
+        raise ConfigError(problem("limit_batches must be positive", f"got {limit_batches}"))
     explainer = Explainer(checkpoint_path, device, prediction_date)
     explainer.choose(target_index, recommended_value)
+    if classification_resample and explainer.module.task.kind not in ("binary", *_MULTIPLE):
+        warn_no_effect(f"classification_resample of {explainer.module.task!r}")
     ids, scores = read_predictions(predictions_path)
     if classification_resample:
         ids = resampled(ids, scores, explainer.module.task.kind)
@@ -83,8 +87,8 @@ def interpret(
         "method": method,
         "prediction_date": _written(explainer.stamp),
         "task": explainer.module.task.to_plain()["task"],
-        "target_index": target_index,
-        "recommended_value": recommended_value,
+        "target_index": None if target_index is None else int(target_index),
+        "recommended_value": getattr(recommended_value, "tolist", lambda: recommended_value)(),
     }
     with scratch_directory() as scratch:
         found.write(scratch, facts)
@@ -242,6 +246,10 @@ class Explainer:
     ) -> None:
         """Set which output is explained."""
         task = self.module.task
+        if task.kind == "recommendation" and target_index is not None:
+            warn_no_effect(f"target_index of {task!r}", "recommended_value is the item")
+        if task.kind != "recommendation" and recommended_value is not None:
+            warn_no_effect(f"recommended_value of {task!r}", "target_index is the output")
         if task.kind == "recommendation":
             if recommended_value is None and not first_item:
                 raise ConfigError(

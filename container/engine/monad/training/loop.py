@@ -152,7 +152,7 @@ def _callbacks(
             )
         )
     stopping = params.early_stopping
-    if stopping is not None and validation is not None:
+    if stopping is not None and keeper.monitor is not None:
         callbacks.append(
             EarlyStopping(
                 monitor=keeper.monitor,

@@ -188,12 +188,12 @@ class Labeler:
             return None
         if by_index:
             if values[0] not in range(size):
-                raise self._wrong(made, f"a class from 0 to {size - 1}, or {size} scores")
+                raise self._wrong(made, f"a class index from 0 to {size - 1}, or {size} scores")
             return np.eye(size, dtype=np.float32)[int(values[0])]
+        if kind == "multiclass":
+            return self._shares(values, made)
         if kind in ("binary", "multilabel") and not np.isin(values, (0.0, 1.0)).all():
             raise self._wrong(made, "zeros and ones")
-        if kind == "multiclass" and (values.min() < 0 or values.sum() == 0):
-            raise self._wrong(made, "scores of 0 or more, of which one is not 0")
         return values
 
     def _warn_not_finite(self, made: Any, values: np.ndarray, entity: int) -> None:
@@ -207,6 +207,13 @@ class Labeler:
                 whereabouts(self.target_fn),
             )
             self._said_infinite = True
+
+    def _shares(self, scores: np.ndarray, made: Any) -> np.ndarray | None:
+        """Return the scores of classes as shares of one; None when there is none to divide by."""
+        if (scores < 0).any():
+            raise self._wrong(made, "scores that are not negative")
+        total = scores.sum()
+        return scores / total if total > 0 else None
 
     def _wrong(self, made: Any, wanted: str) -> TargetFunctionError:
         seen = f"{type(made).__name__} {made!r}"
