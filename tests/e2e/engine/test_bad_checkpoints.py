@@ -218,15 +218,15 @@ def test_places_that_cannot_be_written_are_told_before_any_work(shop, tmp_path):
 
 
 def test_predictions_do_not_replace_a_checkpoints_manifest(copy):
-    """Saving beside a checkpoint is refused, saving again beside predictions is not."""
+    """Beside a checkpoint they have a manifest of another name, in a directory of their own the usual."""
     module = load_from_checkpoint(copy)
     before = (copy / "lineage.json").read_text()
-    with pytest.raises(CheckpointError, match=r"holds a scenario checkpoint.*directory of its own"):
-        module.predict(
-            TestingParams(output_type="decoded", local_save_location=copy / "predictions.tsv")
-        )
+    beside = copy / "churners.tsv"
+    module.predict(TestingParams(output_type="decoded", local_save_location=beside))
     assert (copy / "lineage.json").read_text() == before
-    assert not (copy / "predictions.tsv").exists()
+    made = json.loads((copy / "churners.lineage.json").read_text())
+    assert (made["kind"], made["files"][0]["path"]) == ("predictions", "churners.tsv")
+    load_from_checkpoint(copy)
     place = copy.parent / "p" / "predictions.tsv"
     for _ in range(2):
         module.predict(TestingParams(output_type="decoded", local_save_location=place))

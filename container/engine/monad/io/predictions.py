@@ -42,29 +42,27 @@ def header(task: Task, top_k: int | None) -> list[str]:
 def check_place(target: Path) -> None:
     """Check, before anything is predicted, that predictions can be saved as *target*.
 
-    Their manifest goes beside them, so that a directory holds one artefact.
-
     Raises:
-        CheckpointError: They cannot, or a checkpoint's manifest would be lost.
+        CheckpointError: They cannot.
     """
     check_writable(target.parent)
     if target.is_dir():
         raise CheckpointError(
             problem(f"Predictions cannot be saved as {target}", "it is a directory", "Name a file")
         )
+
+
+def manifest_name(target: Path) -> str:
+    """Return the name of the predictions' manifest, which lies beside them.
+
+    Beside another artefact, such as a checkpoint, it is one of their own: that artefact's says whether
+    it is complete.
+    """
     try:
         kind = json.loads((target.parent / MANIFEST).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    if kind != "predictions":
-        raise CheckpointError(
-            problem(
-                f"Predictions cannot be saved in {target.parent}",
-                f"it holds a {str(kind).replace('_', ' ')}, whose {MANIFEST} would be overwritten",
-                "Choose a directory of its own, such as "
-                f"{target.parent.parent / 'predictions' / target.name}",
-            )
-        )
+        return MANIFEST
+    return MANIFEST if kind == "predictions" else f"{target.stem}.{MANIFEST}"
 
 
 def _cell(value: Any) -> str:

@@ -103,7 +103,9 @@ def check_writable(directory: Path) -> None:
     )
 
 
-def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def publish(
+    source: Path, output: Path, manifest: dict[str, Any], name_of_manifest: str = MANIFEST
+) -> dict[str, Any]:
     """Copy every file below *source* to *output*, then write the manifest there."""
     entries = []
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
@@ -126,8 +128,8 @@ def publish(source: Path, output: Path, manifest: dict[str, Any]) -> dict[str, A
         "metrics": {k: v for k, v in manifest.get("metrics", {}).items() if math.isfinite(v)},
     }
     text = json.dumps(made, indent=2, sort_keys=True, default=str)
-    with _reported(output / MANIFEST, len(text.encode())):
-        _write_once(output / MANIFEST, text.encode())
+    with _reported(output / name_of_manifest, len(text.encode())):
+        _write_once(output / name_of_manifest, text.encode())
     return made
 
 

@@ -5,19 +5,15 @@ one split point to the next, and its scores drift with them. The shift takes out
 the newest rows. It changes no order of scores, hence no ranking metric.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from monad.config.time_range import DAY_SECONDS
 from monad.logs import log_metrics, run_logger
 from monad.model.heads import ScoreHead
+from monad.training.parts import Scenario
 from monad.training.rows import Rows
 from monad.training.scenario import ScenarioBatches, infer
-
-if TYPE_CHECKING:
-    from monad.training.module import MonadModuleImpl
 
 MOST_ROWS = 2_000
 _FEWEST_ROWS, _NEWEST_DAYS, _CHUNK = 200, 14, 1_024
@@ -48,7 +44,7 @@ def shift_of(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def calibrate(
-    module: "MonadModuleImpl", head: ScoreHead, rows: Rows, device: str, timed: bool = False
+    module: Scenario, head: ScoreHead, rows: Rows, device: str, timed: bool = False
 ) -> None:
     """Set the head's shift by the newest of the labelled *rows*; too few of them change nothing."""
     chosen = newest(rows)

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from monad.training.budget import BudgetModule
 from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item, next_item_field
+from monad.training.parts import Scenario
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -34,9 +35,6 @@ from monad.training.rows import (
 from monad.training.scenario import ScenarioBatches, ScenarioModule, row_loaders
 from monad.training.settings import Settings, settings, training_end, validation_range
 from monad.training.streams import Plan
-
-if TYPE_CHECKING:
-    from monad.training.module import MonadModuleImpl
 
 _DEFAULT_RATE = 1e-3
 _TUNING_RATE = 5e-4  # for heads that start from what pretraining foresees
@@ -57,7 +55,7 @@ _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
 def fit_scenario(
-    module: "MonadModuleImpl",
+    module: Scenario,
     params: TrainingParams,
     scratch: Path,
     attempt: Attempt | None = None,
@@ -84,13 +82,13 @@ def fit_scenario(
     return _finished(found, store.num_entities, begun, extra)
 
 
-def _usual_rate(module: "MonadModuleImpl") -> float:
+def _usual_rate(module: Scenario) -> float:
     if module.pretrained and module.task.kind in ("binary", "multilabel"):
         return _TUNING_RATE
     return _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
 
 
-def _labelled(module: "MonadModuleImpl", params: TrainingParams, begun: float) -> tuple[Rows, Rows]:
+def _labelled(module: Scenario, params: TrainingParams, begun: float) -> tuple[Rows, Rows]:
     """Return training and validation rows, and say how long labels took."""
     train, validation = _rows(module, params)
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
@@ -107,7 +105,7 @@ def _labelled(module: "MonadModuleImpl", params: TrainingParams, begun: float) -
 
 
 def _fit_rows(
-    module: "MonadModuleImpl",
+    module: Scenario,
     params: TrainingParams,
     chosen: Settings,
     rows: tuple[Rows, Rows],
@@ -158,7 +156,7 @@ def _fit_rows(
 
 
 def _batches(
-    module: "MonadModuleImpl", params: TrainingParams, chosen: Settings, train: Rows
+    module: Scenario, params: TrainingParams, chosen: Settings, train: Rows
 ) -> ScenarioBatches:
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
     if params.time_budget_seconds is not None and not chosen.gpu:
@@ -167,7 +165,7 @@ def _batches(
     return batches
 
 
-def _start(module: "MonadModuleImpl", head: Head, batches: ScenarioBatches, train: Rows) -> None:
+def _start(module: Scenario, head: Head, batches: ScenarioBatches, train: Rows) -> None:
     """Start *head* at what counts alone, and what pretraining foresees, would say."""
     if not isinstance(train.targets, np.ndarray):
         return
@@ -179,7 +177,7 @@ def _start(module: "MonadModuleImpl", head: Head, batches: ScenarioBatches, trai
 
 
 def _plan(
-    module: "MonadModuleImpl",
+    module: Scenario,
     params: TrainingParams,
     chosen: Settings,
     head: Head,
@@ -228,7 +226,7 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     return float(last) <= float(best) + _WORSE * abs(float(best))
 
 
-def _next_item(module: "MonadModuleImpl", params: TrainingParams) -> int:
+def _next_item(module: Scenario, params: TrainingParams) -> int:
     """Return the field whose next value is asked for, or -1 when the target is something else."""
     if module.task.kind != "recommendation" or params.entity_ids is not None:
         return -1  # next items are learned from everybody
@@ -261,7 +259,7 @@ def _finished(
     return metrics
 
 
-def _monitor(module: "MonadModuleImpl", params: TrainingParams) -> tuple[str, str]:
+def _monitor(module: Scenario, params: TrainingParams) -> tuple[str, str]:
     name = params.metric_to_monitor or module.task.monitor
     mode: Any = params.metric_monitoring_mode
     if mode is not None:
@@ -272,7 +270,7 @@ def _monitor(module: "MonadModuleImpl", params: TrainingParams) -> tuple[str, st
     return name, "min" if smaller else "max"
 
 
-def _rows(module: "MonadModuleImpl", params: TrainingParams) -> tuple[Rows, Rows]:
+def _rows(module: Scenario, params: TrainingParams) -> tuple[Rows, Rows]:
     """Return training and validation rows under the configured split."""
     store, config = module.store, module.checkpoint.config
     random = np.random.default_rng(params.seed)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from monad.model.heads import to_device
 from monad.model.items import NextItemHead
 from monad.targets.values import label
 from monad.training.loop import run_trainer, take_best
+from monad.training.parts import Scenario
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
 from monad.training.rows import Labeler, chosen_entities
@@ -43,9 +43,6 @@ from monad.training.settings import (
 )
 from monad.training.streams import Plan, loader
 from monad.training.threads import fastest_threads
-
-if TYPE_CHECKING:
-    from monad.training.module import MonadModuleImpl
 
 _RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with, REST
 _ASKED = 300
@@ -101,7 +98,7 @@ def next_item_field(
 
 
 def count_followers(
-    module: "MonadModuleImpl",
+    module: Scenario,
     head: NextItemHead,
     reader: RowReader,
     known: Histories,
@@ -120,7 +117,7 @@ def count_followers(
 
 @torch.inference_mode()
 def gains_by_weight(
-    module: "MonadModuleImpl",
+    module: Scenario,
     head: NextItemHead,
     reader: RowReader,
     asked: Histories,
@@ -155,7 +152,7 @@ def gains_by_weight(
 
 
 def choose_weights(
-    module: "MonadModuleImpl",
+    module: Scenario,
     head: NextItemHead,
     reader: RowReader,
     asked: Histories,
@@ -192,7 +189,7 @@ def choose_weights(
 
 
 def fit_next_item(
-    module: "MonadModuleImpl",
+    module: Scenario,
     head: Head,
     params: TrainingParams,
     scratch: Path,

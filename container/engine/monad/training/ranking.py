@@ -7,7 +7,7 @@ the ranker instead of into the same histories again.
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from monad.logs import run_logger
 from monad.model.items import ItemHead
 from monad.training.budget import BudgetModule
 from monad.training.loop import run_trainer, take_best
+from monad.training.parts import Scenario
 from monad.training.resume import Attempt
 from monad.training.rows import Rows, whereabouts
 from monad.training.scenario import (
@@ -30,9 +31,6 @@ from monad.training.scenario import (
 )
 from monad.training.settings import Settings, beside_training
 from monad.training.streams import Plan
-
-if TYPE_CHECKING:
-    from monad.training.module import MonadModuleImpl
 
 _BEST = 12  # items of a row that validation looks at
 _ERRORS = 1.64  # standard errors by which training must be worse than its start to be given up
@@ -85,7 +83,7 @@ def _check_items(batches: ScenarioBatches, rows: Rows, target_fn: Any) -> None:
 
 
 def fit_ranking(
-    module: "MonadModuleImpl",
+    module: Scenario,
     params: TrainingParams,
     chosen: Settings,
     rows: tuple[Rows, Rows],
@@ -160,7 +158,7 @@ def clearly_less(found: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _validated(
-    module: "MonadModuleImpl",
+    module: Scenario,
     head: ItemHead,
     batches: ScenarioBatches,
     rows: Rows,
