@@ -45,6 +45,7 @@ _MOST_ROWS = 100_000
 _MOST_VALIDATION_ROWS = 4_000
 _MOST_START_ROWS = 50_000  # that a head is started from
 _LABEL_SHARE = 0.2
+_READ_SHARE = 0.4  # of a budget, labels included: training rows are read until then
 # Under a budget on a CPU most rows are read with their last few events only: sketch and aggregates
 # then see several times as many rows, which matters more to these tasks than long sequences do.
 _SHORT_SHARE = 0.75
@@ -119,7 +120,7 @@ def _fit_rows(
     head = module.make_head()
     module.head = head
     adapts = params.time_budget_seconds is not None and "epochs" not in params.given
-    batches = _batches(module, params, chosen, train)
+    batches, train = _read(module, params, chosen, train, begun)
     _start(module, head, batches, train)
     plan = _plan(module, params, chosen, head, max(len(train) // chosen.rows, 1), begun)
     trained = ScenarioModule(module.network, head, module.task, plan, params.loss)
@@ -155,14 +156,20 @@ def _fit_rows(
     return trained, {"train_rows": float(len(train)), "validation_rows": float(len(validation))}
 
 
-def _batches(
-    module: Scenario, params: TrainingParams, chosen: Settings, train: Rows
-) -> ScenarioBatches:
+def _read(
+    module: Scenario, params: TrainingParams, chosen: Settings, train: Rows, begun: float
+) -> tuple[ScenarioBatches, Rows]:
+    """Return what reads rows, and the training rows that a budget leaves time to read."""
     batches = ScenarioBatches(module.reader(), module.task, module.item_position, chosen.tokens)
-    if params.time_budget_seconds is not None and not chosen.gpu:
+    budget = params.time_budget_seconds
+    if budget is None:
+        return batches, batches.prepare(train)
+    if not chosen.gpu:
         batches.short_share = _SHORT_SHARE
-    batches.prepare(train)
-    return batches
+    read = batches.prepare(train, begun + _READ_SHARE * budget)
+    if len(read) < len(train):
+        run_logger.info("Time for %d of %d training rows", len(read), len(train))
+    return batches, read
 
 
 def _start(module: Scenario, head: Head, batches: ScenarioBatches, train: Rows) -> None:

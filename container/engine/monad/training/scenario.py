@@ -33,7 +33,7 @@ _PANEL_DECAY = 0.3
 _CALIBRATE_SECONDS = 15.0
 _SHORT_EVENTS = 8
 RECENT_EVENTS = 32  # of a history; aggregates, sketch and pair features tell of the rest
-_MOST_PREPARED = 100_000_000
+_MOST_PREPARED, _PREPARED_AT_ONCE = 100_000_000, 8_192
 
 
 class ScenarioBatches:
@@ -54,13 +54,25 @@ class ScenarioBatches:
             self.item_names = item_names(["", "", *self.item_field.values])
             self._item_index = {v: FIRST + i for i, v in enumerate(self.item_field.values)}
 
-    def prepare(self, rows: Rows) -> None:
-        """Compute the aggregates of training rows once instead of in every pass."""
+    def prepare(self, rows: Rows, until: float | None = None) -> Rows:
+        """Compute the aggregates of training rows once instead of in every pass.
+
+        Returns the rows to train on: those in random order that were reached before *until*
+        (`time.monotonic()`), which are all without a budget.
+        """
         if len(rows) * len(self.reader.representation.mean) > _MOST_PREPARED:
-            return
-        parts = [np.arange(at, min(at + 8192, len(rows))) for at in range(0, len(rows), 8192)]
-        found = [self.reader.aggregates.read(rows.entities[p], rows.stamps[p]) for p in parts]
-        self._prepared[id(rows)] = np.concatenate(found)
+            return rows
+        found: list[np.ndarray] = []
+        for at in range(0, len(rows), _PREPARED_AT_ONCE):
+            if found and until is not None and time.monotonic() > until:
+                break
+            some = slice(at, at + _PREPARED_AT_ONCE)
+            found.append(self.reader.aggregates.read(rows.entities[some], rows.stamps[some]))
+        made = np.concatenate(found) if found else np.zeros((0, 0))
+        if len(made) < len(rows):
+            rows = rows.take(np.arange(len(made)))
+        self._prepared[id(rows)] = made
+        return rows
 
     def aggregates(self, rows: Rows, chosen: np.ndarray) -> np.ndarray:
         """Return the aggregates of some of the rows, computed unless `prepare` has."""
