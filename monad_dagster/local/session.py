@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
 from monad_dagster.local.catalog.catalog import CatalogObject
+from monad_dagster.local.engine.holding import Holding
 from monad_dagster.local.sql.statements import ObjectName, quote_identifier
 from monad_dagster.local.sql.variables import Variable
 
@@ -30,6 +31,7 @@ class Session:
     Attributes:
         role: The current role; None only before login chose one.
         lock: Held while a statement uses the session's engine connection.
+        holding: Which statement that is.
         is_job: True for a container that logged in with a job token.
     """
 
@@ -54,6 +56,7 @@ class Session:
         self.parameters: dict[str, Any] = {}
         self.variables: dict[str, Variable] = {}
         self.lock = threading.RLock()
+        self.holding = Holding()
         self.is_job = is_job
         self.client = client
         self.client_version = client_version

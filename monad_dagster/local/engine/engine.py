@@ -24,6 +24,7 @@ from monad_dagster.local.engine.adjusting import (
     is_constant,
 )
 from monad_dagster.local.engine.databases import EVENT_COLUMNS, DatabaseFiles, ident
+from monad_dagster.local.engine.holding import Holding
 from monad_dagster.local.engine.variants import compare_as_text
 from monad_dagster.local.protocol.arrow_results import BATCH_ROWS, ArrowRows, rowtype_of
 from monad_dagster.local.sql.statements import quote_literal
@@ -167,7 +168,7 @@ class Engine(DatabaseFiles):
     @contextmanager
     def connection(self, session: "Session") -> Iterator[Any]:
         """Yield the session's fakesnow connection, locked and at its database and schema."""
-        with session.lock:
+        with session.lock, session.holding.by_this_thread():
             if session.connection is None:
                 session.connection = self._fs.connect()
             self._sync(session)
@@ -200,15 +201,15 @@ class Engine(DatabaseFiles):
                 session.connection.close()
                 session.connection = None
 
-    def interrupt(self, session: "Session") -> None:
-        """Stop what the session's connection is executing."""
+    def interrupt(self, session: "Session", query_id: str) -> None:
+        """Stop what the session's connection executes, if it is that statement."""
         connection = session.connection
         if connection is not None:
-            connection._duck_conn.interrupt()
+            session.holding.interrupt(query_id, connection._duck_conn.interrupt)
 
     def abandon(self, session: "Session") -> None:
         """Give a session a new connection; the old one ends with what it is executing."""
-        session.lock, session.connection = threading.RLock(), None
+        session.lock, session.holding, session.connection = threading.RLock(), Holding(), None
 
     # Execution
 

@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from monad_dagster.local import errors
+from monad_dagster.local.engine.holding import executing_also
 from monad_dagster.local.errors import StatementError
 from monad_dagster.local.protocol.arrow_results import ArrowRows
 from monad_dagster.local.protocol.results import ResultSet, status
@@ -113,6 +114,13 @@ class Queries:
         return query
 
     def _run(self, query: Query, bindings: dict[str, Any] | None, options: dict[str, Any]) -> None:
+        with executing_also(query.id):
+            self._execute(query, bindings, options)
+        self._conclude(query)
+
+    def _execute(
+        self, query: Query, bindings: dict[str, Any] | None, options: dict[str, Any]
+    ) -> None:
         from monad_dagster.local.sql.dispatch import execute
 
         session = query.session
@@ -138,7 +146,6 @@ class Queries:
             incident = uuid.uuid4().hex[:8]
             logger.error("incident %s: %s", incident, "".join(traceback.format_exception(error)))
             query.error = errors.internal_error(incident)
-        self._conclude(query)
 
     def _run_script(self, query: Query, pieces: list[str], options: dict[str, Any]) -> ResultSet:
         """Run several statements one after the other; each keeps its own result."""
@@ -208,7 +215,7 @@ class Queries:
         query.canceled = True
         if query.statement is not None:
             query.statement.cancel()
-        self._account.engine.interrupt(query.session)
+        self._account.engine.interrupt(query.session, query.id)
         self._account.executor.submit(self._give_up, query)
         return True
 
