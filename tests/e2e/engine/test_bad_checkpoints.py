@@ -17,12 +17,7 @@ from monad.ui.module import (
     load_from_checkpoint,
     load_from_foundation_model,
 )
-from tests.unit.engine.sample import shop_config, write_config, write_shop
-
-
-def comes_back(history, future, attributes, ctx):
-    """Whether the customer buys again."""
-    return [float(future["transactions"].count() > 0)]
+from tests.unit.engine.sample import comes_back, shop_config, write_config, write_shop
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,7 @@ from monad.config.time_range import to_timestamp
 from monad.errors import ConfigError, DataError
 from monad.ui import pretrain
 from monad.ui.module import BinaryClassificationTask, load_from_foundation_model
-from tests.unit.engine.sample import shop_config, write_config, write_shop
-
-
-def comes_back(history, future, attributes, ctx):
-    """Whether the customer buys again."""
-    return [float(future["transactions"].count() > 0)]
+from tests.unit.engine.sample import comes_back, shop_config, write_config, write_shop
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from monad.ui.module import (
     load_from_foundation_model,
 )
 from tests.e2e.engine.test_flow import next_items, spend
-from tests.unit.engine.sample import shop_config, write_config, write_shop
+from tests.unit.engine.sample import comes_back, shop_config, write_config, write_shop
 
 
 @pytest.mark.parametrize("task", ["spend", "items"])
@@ -58,8 +58,3 @@ def test_without_a_budget_nothing_is_decided_by_the_clock(tmp_path, monkeypatch)
         file = tmp_path / task.kind / "predictions.tsv"
         module.predict(TestingParams(output_type="decoded", local_save_location=file))
         assert len(file.read_text().splitlines()) > 1
-
-
-def comes_back(history, future, attributes, ctx):
-    """Whether the customer buys again."""
-    return [float(future["transactions"].count() > 0)]

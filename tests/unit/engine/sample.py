@@ -104,3 +104,8 @@ def write_config(directory: Path, values: dict) -> Path:
     path = directory / "fm_config.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
+
+
+def comes_back(history, future, attributes, ctx):
+    """Whether the customer buys again."""
+    return [float(future["transactions"].count() > 0)]

@@ -4,18 +4,7 @@ import threading
 
 import pytest
 
-from monad_dagster.local.account import Account
-
 SLOW = "SELECT COUNT(*) FROM TABLE(GENERATOR(ROWCOUNT => 30000)) a, TABLE(GENERATOR(ROWCOUNT => 30000)) b"
-
-
-@pytest.fixture
-def account(tmp_path):
-    """An account in this process."""
-    (tmp_path / "runner.json").write_text('{"level": "plain", "stage_mounts": "off"}')
-    account = Account(tmp_path)
-    yield account
-    account.close()
 
 
 def holder(session, query_id, seconds=30.0):

@@ -4,19 +4,9 @@ import pyarrow as pa
 import pytest
 import sqlglot
 
-from monad_dagster.local.account import Account
 from monad_dagster.local.engine.adjusting import is_constant
 from monad_dagster.local.protocol import queries
 from monad_dagster.local.protocol.arrow_results import ArrowRows
-
-
-@pytest.fixture
-def account(tmp_path):
-    """An account in this process."""
-    (tmp_path / "runner.json").write_text('{"level": "plain", "stage_mounts": "off"}')
-    account = Account(tmp_path)
-    yield account
-    account.close()
 
 
 def ended(account, session, num_bytes=0):

@@ -26,9 +26,8 @@ def number(value: Any, path: str, *, whole: bool = False, least: float | None = 
         found = float(value)
         if whole:
             found = value if isinstance(value, int) else int(found)
-        if not math.isfinite(found) or found != float(
-            value
-        ):  # NaN, and a fraction where a whole number is wanted
+        # NaN, and a fraction where a whole number is wanted.
+        if not math.isfinite(found) or found != float(value):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         kind = "a whole number" if whole else "a number"

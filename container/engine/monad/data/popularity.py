@@ -6,6 +6,7 @@ import numpy as np
 
 from monad.config.time_range import DAY_SECONDS
 from monad.data.affinity import Affinity, Takes, affinity, matched
+from monad.data.own import DAY_STRIDE
 from monad.data.store import Table
 
 _DAYS = (3, 7, 14, 30, 90, 365)
@@ -15,7 +16,6 @@ _TAKEN_DAYS = (14, 30, 60)
 _HALF_LIVES = (7.0, 21.0, 60.0)
 _DOUBT = 20.0  # owners that an item's own share of repeats weighs against the mean
 _NEVER = 3650.0
-_DAY_STRIDE = 1 << 17
 
 
 @dataclasses.dataclass
@@ -136,16 +136,16 @@ class ItemHistory:
     def _repeats(self, made: dict[str, np.ndarray], end: int) -> np.ndarray:
         """Add how items are taken again; returns the usual gap in days."""
         size = self.num_items
-        keys = (self.owners[:end] * size + self.items[:end]) * _DAY_STRIDE + self.days[:end]
+        keys = (self.owners[:end] * size + self.items[:end]) * DAY_STRIDE + self.days[:end]
         keys = np.unique(keys)
-        pairs = keys // _DAY_STRIDE
+        pairs = keys // DAY_STRIDE
         known, visits = np.unique(pairs, return_counts=True)
         item = known % size
         owners = np.bincount(item, minlength=size)
         made["taken_again"] = (np.bincount(item, visits > 1, size) + 1) / (owners + 8)
         made["takes"] = np.log((np.bincount(item, visits, size) + 1) / (owners + 1))
         again = np.diff(pairs) == 0
-        days = np.diff(keys % _DAY_STRIDE)[again]
+        days = np.diff(keys % DAY_STRIDE)[again]
         which = (pairs[1:] % size)[again]
         mean = days.mean() if len(days) else 30.0
         gaps = (np.bincount(which, days, size) + 5 * mean) / (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from monad.config.params import TestingParams
-from monad.config.time_range import DataMode, before, end_of, to_timestamp
+from monad.config.time_range import DAY_SECONDS, DataMode, before, end_of, to_timestamp
 from monad.errors import ConfigError, DataError, problem
 from monad.logs import run_logger
 from monad.training.parts import Scenario
@@ -46,7 +46,7 @@ def prediction_stamp(scenario: Scenario, params: TestingParams) -> int:
     """
     if params.prediction_date is not None:
         stamp = to_timestamp(params.prediction_date, "prediction_date")
-        if stamp > scenario.store.last_time + 366 * 86_400:
+        if stamp > scenario.store.last_time + 366 * DAY_SECONDS:
             raise ConfigError(
                 problem(
                     "prediction_date is more than a year after the last event",

@@ -119,10 +119,10 @@ def _fit_rows(
     train, validation = rows
     head = module.make_head()
     module.head = head
-    adapts = params.time_budget_seconds is not None and "epochs" not in params.given
     batches, train = _read(module, params, chosen, train, begun)
     _start(module, head, batches, train)
     plan = _plan(module, params, chosen, head, max(len(train) // chosen.rows, 1), begun)
+    adapts = plan.timed_epochs
     trained = ScenarioModule(module.network, head, module.task, plan, params.loss)
     trained.extra = list(params.metrics)
     events = batches.reader.lengths(validation.entities, validation.stamps).sum()
