@@ -67,10 +67,9 @@ def setup(dry_run: bool) -> None:
     """
     settings = ctx.current_settings()
     if dry_run:
-        from monad_dagster.spcs.account_setup import setup_statements
+        from monad_dagster.spcs.account_setup import setup_text
 
-        for statement in setup_statements(account_layout(settings)):
-            click.echo(f"{statement.text};")
+        click.echo(setup_text(account_layout(settings)), nl=False)
         return
     apply_setup(settings)
     note("Account set-up applied")
