@@ -235,8 +235,8 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
 
 def _next_item(module: Scenario, params: TrainingParams) -> int:
     """Return the field whose next value is asked for, or -1 when the target is something else."""
-    if module.task.kind != "recommendation" or params.entity_ids is not None:
-        return -1  # next items are learned from everybody
+    if module.task.kind != "recommendation":
+        return -1
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
