@@ -127,7 +127,8 @@ class Settings:
                     "A setting is out of range",
                     f"num_gpus={self.num_gpus}, keep_attempts={self.keep_attempts}, "
                     f"poll_interval_seconds={self.poll_interval_seconds}",
-                    "num_gpus must be 0 or more, keep_attempts at least 1, the interval above 0",
+                    "Give 0 or more for num_gpus, 1 or more for keep_attempts, more than 0 for the "
+                    "interval",
                 )
             )
 
@@ -229,7 +230,7 @@ def _snowflake_parameters(env: Mapping[str, str]) -> dict[str, str]:
                 "The Snowflake connection is incomplete",
                 f"missing: {', '.join(missing)}",
                 "Set them in the environment or in .env, or set MONAD_DEPLOYMENT=local",
-                "README.md, 'With a Snowflake account'",
+                "See README.md, 'With a Snowflake account'",
             )
         )
     return found

@@ -68,7 +68,11 @@ def collect(settings: Settings, scenario: str) -> list[dict[str, Any]]:
     home = dagster_home(settings)
     if not (home / "dagster.yaml").exists():
         raise ConfigError(
-            problem("There is no run to report", f"{home} has no Dagster home", "monad-dagster run")
+            problem(
+                "There is no run to report",
+                f"{home} has no Dagster home",
+                "Make one: monad-dagster run",
+            )
         )
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return [_asset_row(instance, name, scenario) for name in _PIPELINE]
