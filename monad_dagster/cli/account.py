@@ -115,6 +115,7 @@ def doctor(as_json: bool) -> None:
         fail(
             f"{len(failed)} of {len(findings)} checks fail; run the statements above.", EXIT_REFUSED
         )
+    note("Every check passes")
 
 
 def _runner_findings(settings: "Settings") -> "list[Finding]":
