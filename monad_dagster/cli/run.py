@@ -21,6 +21,9 @@ from monad_dagster.settings import Settings, child_environment, dagster_home
 PIPELINE_SELECTION = "not group:operations"
 DEFINITIONS = "monad_dagster.definitions"
 
+# The dagster command calls itself superseded at every start.
+_QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning"}
+
 # Small, explicit instance configuration: no telemetry, logs kept beside the runs.
 _DAGSTER_YAML = """telemetry:
   enabled: false
@@ -143,7 +146,7 @@ def ui(port: int) -> None:
     ]
     # In place of this process: dagster stops its webserver, daemon and code server on an
     # interrupt, which a parent that waits for it would cut short.
-    os.execve(sys.executable, command, child_environment(settings, {}))
+    os.execve(sys.executable, command, child_environment(settings, _QUIET))
 
 
 def materialize(
@@ -173,10 +176,7 @@ def materialize(
         log_path.open("w", encoding="utf-8") as log,
         subprocess.Popen(
             command,
-            # The dagster command calls itself superseded at every start.
-            env=child_environment(
-                settings, {**overrides, "PYTHONWARNINGS": "ignore::FutureWarning"}
-            ),
+            env=child_environment(settings, overrides | _QUIET),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

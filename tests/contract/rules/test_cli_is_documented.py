@@ -1,5 +1,6 @@
 """Every command has help with an example and a mention in the README."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -7,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from monad_dagster.cli import _COMMANDS, main
+from monad_dagster.errors import LocalAccountError
+from monad_dagster.local.control import _check_packages
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 
@@ -108,3 +111,19 @@ def test_the_commands_read_the_file_of_settings(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["setup", "--dry-run"], env={"MONAD_STAGE": "FROM_ENV"})
     assert "CREATE COMPUTE POOL IF NOT EXISTS FROM_FILE " in result.output
     assert "MONAD_DB.DATA_SCHEMA.FROM_ENV" in result.output
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    """Without the packages of the extra `local` a command says what to install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "monad_dagster.sample_data.generate", raising=False)
+    result = CliRunner().invoke(main, ["sample", str(tmp_path / "sample")])
+    assert (result.exit_code, "monad-dagster[local]" in result.output) == (2, True)
+
+
+def test_the_local_account_names_a_missing_extra_before_it_starts(tmp_path):
+    """The account of a plain installation is refused with what to install."""
+    with pytest.raises(
+        LocalAccountError, match=r"not installed: no_such_package.*\[local,engine\]"
+    ):
+        _check_packages(("pyarrow", "no_such_package"))
