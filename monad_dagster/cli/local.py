@@ -39,6 +39,8 @@ def start(port: int, host: str, tls_cert: str | None, tls_key: str | None) -> No
     """
     settings = ctx.current_settings()
     ctx.require_local(settings)
+    if bool(tls_cert) != bool(tls_key):
+        raise click.UsageError("TLS needs both --tls-cert and --tls-key")
     options = ["--host", host]
     if tls_cert and tls_key:
         options += ["--tls-cert", str(Path(tls_cert).resolve())]

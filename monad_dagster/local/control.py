@@ -26,6 +26,7 @@ from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
 _START_ERROR = "The account does not start: "  # as in serve.py
+_EXIT_ARGUMENTS = 2  # argparse
 _STOP_SECONDS = 20.0
 
 
@@ -116,7 +117,10 @@ class LocalAccount:
                 break
             time.sleep(0.03)
         output = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
+        # What the server says of its start, else what it says of its arguments.
         reason = output.rpartition(_START_ERROR)
+        if not reason[1] and process.poll() == _EXIT_ARGUMENTS:
+            reason = output.rpartition(": error: ")
         if reason[1]:
             raise LocalAccountError(
                 problem(
