@@ -57,7 +57,7 @@ def status(as_json: bool) -> None:
 @click.option("--lines", default=1000, show_default=True, help="How many of the newest lines.")
 @reports_errors
 def logs(job_service: str, instance: int, lines: int) -> None:
-    """Print the container log of a job service, which may run, have ended or be gone.
+    """Print the log of a job service that runs, has ended or is gone.
 
     Example: monad-dagster logs FOUNDATION_MODEL_1A2B3C_1
     """

@@ -113,6 +113,11 @@ def test_the_commands_read_the_file_of_settings(tmp_path, monkeypatch):
     assert "MONAD_DB.DATA_SCHEMA.FROM_ENV" in result.output
 
 
+def test_the_list_of_commands_cuts_no_sentence():
+    """What a command is for stands whole in `monad-dagster --help`."""
+    assert "..." not in CliRunner().invoke(main, ["--help"]).output
+
+
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     """Without the packages of the extra `local` a command says what to install."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
