@@ -62,7 +62,12 @@ run_monitoring:
     help="Transactions in the sample data.",
 )
 @click.option("--prediction-date", help="Score as of this day, such as 2020-09-22.")
-@click.option("--select", default=PIPELINE_SELECTION, show_default=True, help="Asset selection.")
+@click.option(
+    "--select",
+    default=PIPELINE_SELECTION,
+    show_default=True,
+    help="Asset selection; one of its assets must have scenarios as partitions.",
+)
 @click.option("--verbose", is_flag=True, help="Show every line of the run log.")
 @reports_errors
 def run(
