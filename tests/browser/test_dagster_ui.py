@@ -4,11 +4,20 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 FIVE = ("image", "stage_contents", "foundation_model", "scenario_checkpoint", "predictions")
 GROUPS = {"environment": FIVE[:2], "model": FIVE[2:]}
 RUN_MILLISECONDS = 150_000
+
+
+def appears(place: Locator) -> bool:
+    """Tell whether *place* is shown within a few seconds."""
+    try:
+        expect(place).to_be_visible(timeout=5_000)
+    except AssertionError:
+        return False
+    return True
 
 
 def launch_everything(ui, page: Page, partition: str = "churn") -> str:
@@ -17,11 +26,15 @@ def launch_everything(ui, page: Page, partition: str = "churn") -> str:
     page.goto(f"{ui.url}/asset-groups")
     page.get_by_role("button", name="Materialize all").first.click()
     dialog = page.get_by_role("dialog").first
-    dialog.get_by_text("Select a partition or create one").click()
-    # The list measures its labels in hidden copies; the first one is the entry itself.
-    page.get_by_text(partition, exact=True).first.click(force=True)
-    page.keyboard.press("Escape")
-    dialog.get_by_role("button", name="Launch 1 run").click()
+    launch = dialog.get_by_role("button", name="Launch 1 run")
+    for _ in range(4):  # a click while the list is still moving chooses nothing
+        dialog.get_by_text("Select a partition or create one").click()
+        # The list measures its labels in hidden copies; the first one is the entry itself.
+        page.get_by_text(partition, exact=True).first.click(force=True)
+        page.keyboard.press("Escape")
+        if appears(launch):
+            break
+    launch.click()
     return until(lambda: _new_run(ui, before), "a new run appears")
 
 
