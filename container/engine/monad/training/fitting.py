@@ -18,8 +18,9 @@ from monad.model.heads import ScoreHead
 from monad.training.budget import BudgetModule
 from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import run_trainer, steps_of, take_best
-from monad.training.next_item import fit_next_item, next_item_field
+from monad.training.next_item import fit_next_item
 from monad.training.parts import Scenario
+from monad.training.question import FOLLOWING, NEXT, OTHER, WINDOW, Question, question
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -52,6 +53,15 @@ _SHORT_SHARE = 0.75
 # Rows of one entity at neighbouring split points are much alike: after a few passes a network
 # learns their noise (docs/experiments.md). With few rows more passes are needed to arrive at all.
 _PASSES, _FEWEST_STEPS = 3, 300
+_FEWEST_OF_EACH = 0.25  # labelled rows of a main entity, below which what follows is learned from
+_UNDERSTOOD = {
+    NEXT: "The target is the next item (%.0f %% of the events asked about have one)",
+    FOLLOWING: "The target is items of the events that follow (%.0f %% of the events asked about have"
+    " some). For the next item alone return sketch(future[source][column][:1])",
+    WINDOW: "The target is the items of a time window (%.0f %% of the events asked about have some)."
+    " For the next item alone return sketch(future[source][column][:1])",
+    OTHER: "The target is neither the next item nor all items of a time",
+}
 _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
@@ -65,18 +75,18 @@ def fit_scenario(
     store = module.store  # read before the clock starts: a budget is for training
     begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
-    position = _next_item(module, params)
-    if position >= 0:
-        module.item_position, module.next_item = position, True
-        for name in ("metrics", "metric_to_monitor"):
-            if getattr(params, name):
-                warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
-        module.head = module.make_head()
-        trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
-        return _finished(trained, store.num_entities, begun, {})
-    module.next_item = False
+    asked = _question(module, params)
+    if _by_sequence(asked):
+        return _fit_sequences(module, params, asked, scratch, begun, attempt)
     chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
     rows = _labelled(module, params, begun + (attempt.used if attempt else 0.0))
+    if asked.kind != OTHER and len(rows[0]) < _FEWEST_OF_EACH * store.num_entities:
+        run_logger.info(
+            "These rows are too few for %d main entities: learning which item follows which instead",
+            store.num_entities,
+        )
+        return _fit_sequences(module, params, asked, scratch, begun, attempt)
+    module.next_item = False
     fit = fit_ranking if module.task.kind == "recommendation" else _fit_rows
     monitor = _monitor(module, params)
     found, extra = fit(module, params, chosen, rows, monitor, scratch, begun, attempt)
@@ -233,16 +243,46 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     return float(last) <= float(best) + _WORSE * abs(float(best))
 
 
-def _next_item(module: Scenario, params: TrainingParams) -> int:
-    """Return the field whose next value is asked for, or -1 when the target is something else."""
+def _question(module: Scenario, params: TrainingParams) -> Question:
+    """Return what a recommendation's target function asks for, and say so in the log."""
     if module.task.kind != "recommendation" or params.entity_ids is not None:
-        return -1  # next items are learned from everybody
+        return Question(OTHER)  # what follows is learned from everybody
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
     random = np.random.default_rng(params.seed)
-    position = next_item_field(labeler, module.checkpoint.representation, random)
-    return position if position in module.network.following.predicted else -1
+    found = question(labeler, module.checkpoint.representation, random)
+    if found.field not in module.network.following.predicted:
+        found = Question(OTHER)
+    run_logger.info(_UNDERSTOOD[found.kind], 100 * found.answered)
+    return found
+
+
+def _by_sequence(asked: Question) -> bool:
+    """Tell whether every event of a history is to teach which item follows.
+
+    It is how next items are learned, and all that follows where nothing is taken twice. Where it
+    is, what was taken often and lately says more (docs/decisions.md).
+    """
+    return asked.kind == NEXT or (asked.kind == FOLLOWING and asked.new)
+
+
+def _fit_sequences(
+    module: Scenario,
+    params: TrainingParams,
+    asked: Question,
+    scratch: Path,
+    begun: float,
+    attempt: Attempt | None,
+) -> dict[str, float]:
+    """Train on what follows each event."""
+    module.item_position, module.next_item = asked.field, True
+    for name in ("metrics", "metric_to_monitor"):
+        if getattr(params, name):
+            warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
+    module.head = module.make_head()
+    trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
+    return _finished(trained, module.store.num_entities, begun, {})
 
 
 def _finished(

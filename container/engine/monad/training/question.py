@@ -1,0 +1,159 @@
+"""What a recommendation's target function asks for, found out by calling it.
+
+Target functions are opaque and say the same thing in many ways. At random events of random entities
+the target is compared with the events that follow: with the first one alone, and with the items in
+the order in which they first occur.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from monad.data.representation import Representation
+from monad.data.store import Column, Table
+from monad.targets.events import Window
+from monad.targets.sketches import Sketch
+from monad.targets.values import label, labels
+from monad.training.rows import Labeler, Rows
+
+_ASKED = 300
+_COMPARED = 100  # rows of which all events that follow are read
+_FEWEST = 20
+_SHARE = 0.98
+_REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
+
+NEXT, FOLLOWING, WINDOW, OTHER = "next", "following", "window", "other"
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked for.
+
+    Attributes:
+        kind: NEXT: the item of the next event. FOLLOWING: items of the events that follow, however
+            late: all of them, those of the first timestamp, or the first few. WINDOW: items of the
+            events that follow within a time. OTHER: anything else.
+        field: Categorical field that the items are values of; -1 for OTHER.
+        answered: Share of the events asked about that have a target.
+        new: Whether what follows is, as a rule, none of the history's items.
+    """
+
+    kind: str
+    field: int = -1
+    answered: float = 0.0
+    new: bool = False
+
+
+@dataclasses.dataclass
+class _Answers:
+    """Targets at random events, and the rows of the event table that they are compared with."""
+
+    rows: Rows
+    windows: list[Window]
+    begin: np.ndarray
+    follows: np.ndarray  # the first row after the split point
+    end: np.ndarray  # after the last row that labels may look at
+    possible: int  # events asked about that another one follows
+
+
+def question(
+    labeler: Labeler, representation: Representation, random: np.random.Generator
+) -> Question:
+    """Return what the target function asks for."""
+    tables = labeler.store.tables
+    if len(tables) != 1 or not representation.categories():
+        return Question(OTHER)
+    found = _answers(labeler, tables[0], random)
+    if len(found.rows) < _FEWEST:
+        return Question(OTHER)
+    field = representation.item_field_of(found.rows.targets)
+    column = tables[0].column(representation.categories()[field].column)
+    answered, new = len(found.rows) / max(found.possible, 1), _are_new(found, column)
+    if _is_next(found, column):
+        return Question(NEXT, field, answered, new)
+    kind = _kind(found, tables[0], column)
+    return Question(kind, -1 if kind == OTHER else field, answered, new)
+
+
+def _answers(labeler: Labeler, table: Table, random: np.random.Generator) -> _Answers:
+    """Call the target function at random events that another event of the entity follows."""
+    counts = np.diff(table.offsets)
+    able = np.flatnonzero(counts > 1)
+    if not len(able):
+        nobody = np.zeros(0, dtype=np.int64)
+        return _Answers(Rows(nobody, nobody, []), [], nobody, nobody, nobody, 0)
+    entities = random.choice(able, _ASKED)
+    place = table.offsets[entities] + (random.random(_ASKED) * (counts[entities] - 1)).astype(int)
+    order = np.unique(np.stack([entities, np.asarray(table.times[place])]), axis=1)
+    order = order[:, random.permutation(order.shape[1])]
+    entities, stamps = order[0], order[1]
+    windows: list[Window] = []
+    rows = labeler.label(entities, stamps, windows)
+    until = table.position(entities, np.full(len(entities), labeler.label_end))
+    return _Answers(
+        rows,
+        windows,
+        table.offsets[rows.entities],
+        table.position(rows.entities, rows.stamps),
+        table.position(rows.entities, np.full(len(rows), labeler.label_end)),
+        int((table.position(entities, stamps) < until).sum()),
+    )
+
+
+def _items(target: Sketch) -> set[Any]:
+    """Return the names of the items that a target wants."""
+    items, weights = target.combined()
+    return set(labels(items[weights > 0]).tolist())
+
+
+def _is_next(found: _Answers, column: Column) -> bool:
+    """Tell whether targets are the item of the next event, and nothing else."""
+    # A target may be there where no event follows: the row is then another entity's, or none.
+    exists = found.follows < found.end
+    values = column.values(np.where(exists, found.follows, 0)).tolist()
+    same = [
+        there and not len(target.masked) and _items(target) == {label(value)}
+        for target, value, there in zip(found.rows.targets, values, exists.tolist(), strict=True)
+    ]
+    return bool(np.mean(same) >= _SHARE)
+
+
+def _are_new(found: _Answers, column: Column) -> bool:
+    """Tell whether next items are, as a rule, none of the history's."""
+    repeated = [
+        column.raw(row) in column.raw(slice(begin, row))
+        for begin, row, end in zip(
+            found.begin.tolist(), found.follows.tolist(), found.end.tolist(), strict=True
+        )
+        if row < end
+    ]
+    return bool(repeated) and float(np.mean(repeated)) < _REPEATED
+
+
+def _kind(found: _Answers, table: Table, column: Column) -> str:
+    """Return what targets are that are more than the next item."""
+    prefix, basket, least, most = [], [], 0, len(table.times)
+    for i in range(min(len(found.rows), _COMPARED)):
+        target, row, end = found.rows.targets[i], int(found.follows[i]), int(found.end[i])
+        wanted = _items(target)
+        codes = column.raw(slice(row, end))
+        first = np.sort(np.unique(codes, return_index=True)[1])
+        first = first[codes[first] >= 0]
+        names = labels(column.values(row + first)).tolist()
+        size = len(wanted)
+        prefix.append(not len(target.masked) and set(names[:size]) == wanted)
+        if not prefix[-1]:
+            continue
+        together = int((np.asarray(table.times[row:end]) == table.times[row]).sum())
+        basket.append(int((first < together).sum()) == size)
+        least = max(least, int(first[size - 1]) + 1)
+        most = min(most, int(first[size]) if size < len(first) else most)
+    if np.mean(prefix) < _SHARE:
+        return OTHER
+    bounded = [window.bounded for window in found.windows]
+    cut = [window.cut for window in found.windows]
+    if any(bounded) and not all(cut):
+        return WINDOW
+    # As many events in all rows, or all there are: else they end by something like a time.
+    return FOLLOWING if least <= most or np.mean(basket) >= _SHARE else WINDOW
