@@ -20,7 +20,7 @@ from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item
 from monad.training.parts import Scenario
-from monad.training.question import FOLLOWING, NEXT, OTHER, WINDOW, Question, question
+from monad.training.question import CHOSEN, FOLLOWING, NEXT, OTHER, WINDOW, Question, question
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -54,13 +54,14 @@ _SHORT_SHARE = 0.75
 # learns their noise (docs/experiments.md). With few rows more passes are needed to arrive at all.
 _PASSES, _FEWEST_STEPS = 3, 300
 _FEWEST_OF_EACH = 0.25  # labelled rows of a main entity, below which what follows is learned from
+_MOST_OF_THESE = 1_000
+_ALONE = "; for the next item alone return sketch(future[source][column][:1])"
 _UNDERSTOOD = {
-    NEXT: "The target is the next item (%.0f %% of the events asked about have one)",
-    FOLLOWING: "The target is items of the events that follow (%.0f %% of the events asked about have"
-    " some). For the next item alone return sketch(future[source][column][:1])",
-    WINDOW: "The target is the items of a time window (%.0f %% of the events asked about have some)."
-    " For the next item alone return sketch(future[source][column][:1])",
-    OTHER: "The target is neither the next item nor all items of a time",
+    NEXT: "The target is the next item",
+    FOLLOWING: f"The target is items of the events that follow{_ALONE}",
+    WINDOW: f"The target is the items of a time window{_ALONE}",
+    CHOSEN: f"The target is items chosen among those of the events that follow{_ALONE}",
+    OTHER: f"The target is items in a way of its own{_ALONE}",
 }
 _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
@@ -80,11 +81,8 @@ def fit_scenario(
         return _fit_sequences(module, params, asked, scratch, begun, attempt)
     chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
     rows = _labelled(module, params, begun + (attempt.used if attempt else 0.0))
-    if asked.kind != OTHER and len(rows[0]) < _FEWEST_OF_EACH * store.num_entities:
-        run_logger.info(
-            "These rows are too few for %d main entities: learning which item follows which instead",
-            store.num_entities,
-        )
+    if asked.kind != OTHER and len(rows[0]) < _fewest_rows(module, params):
+        run_logger.info("These rows are few: learning from what follows each event instead")
         return _fit_sequences(module, params, asked, scratch, begun, attempt)
     module.next_item = False
     fit = fit_ranking if module.task.kind == "recommendation" else _fit_rows
@@ -245,8 +243,8 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
 
 def _question(module: Scenario, params: TrainingParams) -> Question:
     """Return what a recommendation's target function asks for, and say so in the log."""
-    if module.task.kind != "recommendation" or params.entity_ids is not None:
-        return Question(OTHER)  # what follows is learned from everybody
+    if module.task.kind != "recommendation":
+        return Question(OTHER)
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
@@ -254,7 +252,7 @@ def _question(module: Scenario, params: TrainingParams) -> Question:
     found = question(labeler, module.checkpoint.representation, random)
     if found.field not in module.network.following.predicted:
         found = Question(OTHER)
-    run_logger.info(_UNDERSTOOD[found.kind], 100 * found.answered)
+    run_logger.info(_UNDERSTOOD[found.kind])
     return found
 
 
@@ -265,6 +263,14 @@ def _by_sequence(asked: Question) -> bool:
     is, what was taken often and lately says more (docs/decisions.md).
     """
     return asked.kind == NEXT or (asked.kind == FOLLOWING and asked.new)
+
+
+def _fewest_rows(module: Scenario, params: TrainingParams) -> float:
+    """Return how many labelled rows a ranker needs to be worth more than the histories."""
+    size = module.store.num_entities
+    if params.entity_ids is not None:
+        size = min(size, len(set(params.entity_ids.resolve())))
+    return min(_FEWEST_OF_EACH * size, _MOST_OF_THESE)
 
 
 def _fit_sequences(

@@ -20,6 +20,7 @@ from monad.training.loop import run_trainer, take_best
 from monad.training.parts import Scenario
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
+from monad.training.rows import chosen_entities
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
     AFTERWARDS,
@@ -154,8 +155,10 @@ def fit_next_item(
     end = training_end(config)
     end = store.last_time if end is None else end
     reader = module.reader()
-    everyone = np.arange(store.num_entities)  # with entity_ids, a scenario is of another kind
-    train, validation = hold_out_last(histories(reader, everyone, end), LAST_EVENTS, params.seed)
+    learned = np.arange(store.num_entities)
+    if params.entity_ids is not None:
+        learned = chosen_entities(store, params.entity_ids)
+    train, validation = hold_out_last(histories(reader, learned, end), LAST_EVENTS, params.seed)
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
     run_logger.info(

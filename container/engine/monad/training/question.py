@@ -23,7 +23,7 @@ _FEWEST = 20
 _SHARE = 0.98
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
-NEXT, FOLLOWING, WINDOW, OTHER = "next", "following", "window", "other"
+NEXT, FOLLOWING, WINDOW, CHOSEN, OTHER = "next", "following", "window", "chosen", "other"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +33,14 @@ class Question:
     Attributes:
         kind: NEXT: the item of the next event. FOLLOWING: items of the events that follow, however
             late: all of them, those of the first timestamp, or the first few. WINDOW: items of the
-            events that follow within a time. OTHER: anything else.
+            events that follow within a time. CHOSEN: some items of those events. OTHER: anything
+            else.
         field: Categorical field that the items are values of; -1 for OTHER.
-        answered: Share of the events asked about that have a target.
         new: Whether what follows is, as a rule, none of the history's items.
     """
 
     kind: str
     field: int = -1
-    answered: float = 0.0
     new: bool = False
 
 
@@ -54,7 +53,6 @@ class _Answers:
     begin: np.ndarray
     follows: np.ndarray  # the first row after the split point
     end: np.ndarray  # after the last row that labels may look at
-    possible: int  # events asked about that another one follows
 
 
 def question(
@@ -69,11 +67,8 @@ def question(
         return Question(OTHER)
     field = representation.item_field_of(found.rows.targets)
     column = tables[0].column(representation.categories()[field].column)
-    answered, new = len(found.rows) / max(found.possible, 1), _are_new(found, column)
-    if _is_next(found, column):
-        return Question(NEXT, field, answered, new)
-    kind = _kind(found, tables[0], column)
-    return Question(kind, -1 if kind == OTHER else field, answered, new)
+    kind = NEXT if _is_next(found, column) else _kind(found, tables[0], column)
+    return Question(kind, -1 if kind == OTHER else field, _are_new(found, column))
 
 
 def _answers(labeler: Labeler, table: Table, random: np.random.Generator) -> _Answers:
@@ -82,7 +77,7 @@ def _answers(labeler: Labeler, table: Table, random: np.random.Generator) -> _An
     able = np.flatnonzero(counts > 1)
     if not len(able):
         nobody = np.zeros(0, dtype=np.int64)
-        return _Answers(Rows(nobody, nobody, []), [], nobody, nobody, nobody, 0)
+        return _Answers(Rows(nobody, nobody, []), [], nobody, nobody, nobody)
     entities = random.choice(able, _ASKED)
     place = table.offsets[entities] + (random.random(_ASKED) * (counts[entities] - 1)).astype(int)
     order = np.unique(np.stack([entities, np.asarray(table.times[place])]), axis=1)
@@ -90,14 +85,12 @@ def _answers(labeler: Labeler, table: Table, random: np.random.Generator) -> _An
     entities, stamps = order[0], order[1]
     windows: list[Window] = []
     rows = labeler.label(entities, stamps, windows)
-    until = table.position(entities, np.full(len(entities), labeler.label_end))
     return _Answers(
         rows,
         windows,
         table.offsets[rows.entities],
         table.position(rows.entities, rows.stamps),
         table.position(rows.entities, np.full(len(rows), labeler.label_end)),
-        int((table.position(entities, stamps) < until).sum()),
     )
 
 
@@ -133,7 +126,7 @@ def _are_new(found: _Answers, column: Column) -> bool:
 
 def _kind(found: _Answers, table: Table, column: Column) -> str:
     """Return what targets are that are more than the next item."""
-    prefix, basket, least, most = [], [], 0, len(table.times)
+    inside, prefix, basket, least, most = [], [], [], 0, len(table.times)
     for i in range(min(len(found.rows), _COMPARED)):
         target, row, end = found.rows.targets[i], int(found.follows[i]), int(found.end[i])
         wanted = _items(target)
@@ -142,6 +135,7 @@ def _kind(found: _Answers, table: Table, column: Column) -> str:
         first = first[codes[first] >= 0]
         names = labels(column.values(row + first)).tolist()
         size = len(wanted)
+        inside.append(wanted <= set(names))
         prefix.append(not len(target.masked) and set(names[:size]) == wanted)
         if not prefix[-1]:
             continue
@@ -150,7 +144,7 @@ def _kind(found: _Answers, table: Table, column: Column) -> str:
         least = max(least, int(first[size - 1]) + 1)
         most = min(most, int(first[size]) if size < len(first) else most)
     if np.mean(prefix) < _SHARE:
-        return OTHER
+        return CHOSEN if np.mean(inside) >= _SHARE else OTHER
     bounded = [window.bounded for window in found.windows]
     cut = [window.cut for window in found.windows]
     if any(bounded) and not all(cut):
