@@ -109,7 +109,8 @@ class DataSourceEvents:
         if found is None:
             known = self._table.column_names()
             raise KeyError(
-                f"Data source {self.name} has no column `{name}`; {nearest(name, known)}"
+                f"Data source {self.name} has no column `{name}`; {nearest(name, known)}."
+                " Times of events are `.timestamps`, in UTC seconds"
             )
         if found in self._changed:
             return self._changed[found]

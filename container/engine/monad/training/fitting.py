@@ -245,6 +245,9 @@ def _question(module: Scenario, params: TrainingParams) -> Question:
     """Return what a recommendation's target function asks for, and say so in the log."""
     if module.task.kind != "recommendation":
         return Question(OTHER)
+    if len(module.store.tables) > 1:
+        run_logger.info("Several event sources: no item is the next one, training reads rows")
+        return Question(OTHER)
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
