@@ -1,18 +1,22 @@
 """What a recommendation's target function is understood to ask for."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from monad.config import OutputType, TestingParams
 from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
 from monad.config.time_range import DataMode
 from monad.data.ingest import build_store
 from monad.data.representation import fit_representation
+from monad.errors import ConfigError
 from monad.tasks import RecommendationTask
+from monad.training.asked import prediction_stamp
 from monad.training.question import CHOSEN, FOLLOWING, NEXT, OTHER, WINDOW, question
 from monad.training.rows import Labeler
 from monad.ui.target_function import (
@@ -184,3 +188,11 @@ def test_what_follows_is_recognised_however_late_it_is(request, data, function):
 def test_windows_and_choices_are_told_from_what_follows(new_items, function, kind):
     """A time that ends what counts is a window; the last item, or liked ones, are something else."""
     assert asked(new_items, function).kind == kind
+
+
+def test_a_prediction_long_after_the_data_says_when_they_end(new_items):
+    """The error shows the last event as a date, and that the prediction date may be left out."""
+    scenario = SimpleNamespace(store=new_items[0])
+    params = TestingParams(output_type=OutputType.DECODED, prediction_date=datetime(2020, 1, 1))
+    with pytest.raises(ConfigError, match=r"last event 2002-\d\d-\d\d .*Leave it out"):
+        prediction_stamp(scenario, params)  # type: ignore[arg-type]

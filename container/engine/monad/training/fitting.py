@@ -11,7 +11,7 @@ from monad.config.params import TrainingParams
 from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
-from monad.errors import TargetFunctionError, problem
+from monad.errors import NoTargetError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.head import Head, Known
 from monad.model.heads import ScoreHead
@@ -55,6 +55,7 @@ _SHORT_SHARE = 0.75
 _PASSES, _FEWEST_STEPS = 3, 300
 _FEWEST_OF_EACH = 0.25  # labelled rows of a main entity, below which what follows is learned from
 _MOST_OF_THESE = 1_000
+_INSTEAD = "learning from what follows each event instead"
 _ALONE = "; for the next item alone return sketch(future[source][column][:1])"
 _UNDERSTOOD = {
     NEXT: "The target is the next item",
@@ -80,9 +81,8 @@ def fit_scenario(
     if _by_sequence(asked):
         return _fit_sequences(module, params, asked, scratch, begun, attempt)
     chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
-    rows = _labelled(module, params, begun + (attempt.used if attempt else 0.0))
-    if asked.kind != OTHER and len(rows[0]) < _fewest_rows(module, params):
-        run_logger.info("These rows are few: learning from what follows each event instead")
+    rows = _labelled(module, params, asked, begun + (attempt.used if attempt else 0.0))
+    if rows is None:
         return _fit_sequences(module, params, asked, scratch, begun, attempt)
     module.next_item = False
     fit = fit_ranking if module.task.kind == "recommendation" else _fit_rows
@@ -97,9 +97,20 @@ def _usual_rate(module: Scenario) -> float:
     return _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
 
 
-def _labelled(module: Scenario, params: TrainingParams, begun: float) -> tuple[Rows, Rows]:
-    """Return training and validation rows, and say how long labels took."""
-    train, validation = _rows(module, params)
+def _labelled(
+    module: Scenario, params: TrainingParams, asked: Question, begun: float
+) -> tuple[Rows, Rows] | None:
+    """Return training and validation rows, and say how long labels took.
+
+    None where they are too few and what follows each event says more.
+    """
+    try:
+        train, validation = _rows(module, params)
+    except NoTargetError:
+        if asked.kind == OTHER:
+            raise
+        run_logger.info("No rows at split points: %s", _INSTEAD)
+        return None
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -110,6 +121,9 @@ def _labelled(module: Scenario, params: TrainingParams, begun: float) -> tuple[R
         len(validation),
         time.monotonic() - begun,
     )
+    if asked.kind != OTHER and len(train) < _fewest_rows(module, params):
+        run_logger.info("These rows are few: %s", _INSTEAD)
+        return None
     return train, validation
 
 
@@ -338,7 +352,7 @@ def _rows(module: Scenario, params: TrainingParams) -> tuple[Rows, Rows]:
         everyone = chosen_entities(store, params.entity_ids)
     last = latest_split(labeler, everyone, random)
     if last is None:
-        raise TargetFunctionError(
+        raise NoTargetError(
             problem(
                 "The target function returned None for every row",
                 f"split points up to 365 days before the end of the training range ({end}) tried",
@@ -378,6 +392,6 @@ def _validation_rows(
         try:
             most = _MOST_VALIDATION_ROWS // len(spaced)
             parts.append(sample_rows(labeler, entities, np.array([point]), most, random, seconds))
-        except (TargetFunctionError, ValueError):
+        except (NoTargetError, ValueError):
             continue
     return joined(parts) if parts else None

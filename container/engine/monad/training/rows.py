@@ -17,7 +17,7 @@ import numpy as np
 from monad.config.params import EntityIds
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import DataError, TargetFunctionError, nearest, problem
+from monad.errors import DataError, NoTargetError, TargetFunctionError, nearest, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
@@ -336,7 +336,7 @@ def sample_rows(
         if seconds is not None and time.monotonic() - begun > seconds:
             break
     if not found:
-        raise TargetFunctionError(
+        raise NoTargetError(
             problem(
                 "The target function returned None for every row",
                 f"{at} pairs of a main entity and a split point were tried",
