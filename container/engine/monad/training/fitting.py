@@ -20,7 +20,7 @@ from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import run_trainer, steps_of, take_best
 from monad.training.next_item import fit_next_item
 from monad.training.parts import Scenario
-from monad.training.question import CHOSEN, FOLLOWING, NEXT, OTHER, WINDOW, Question, question
+from monad.training.question import OTHER, Question, question
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -56,14 +56,6 @@ _PASSES, _FEWEST_STEPS = 3, 300
 _FEWEST_OF_EACH = 0.25  # labelled rows of a main entity, below which what follows is learned from
 _MOST_OF_THESE = 1_000
 _INSTEAD = "learning from what follows each event instead"
-_ALONE = "; for the next item alone return sketch(future[source][column][:1])"
-_UNDERSTOOD = {
-    NEXT: "The target is the next item",
-    FOLLOWING: f"The target is items of the events that follow{_ALONE}",
-    WINDOW: f"The target is the items of a time window{_ALONE}",
-    CHOSEN: f"The target is items chosen among those of the events that follow{_ALONE}",
-    OTHER: f"The target is items in a way of its own{_ALONE}",
-}
 _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
@@ -78,7 +70,7 @@ def fit_scenario(
     begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
     asked = _question(module, params)
-    if _by_sequence(asked):
+    if asked.by_event:
         return _fit_sequences(module, params, asked, scratch, begun, attempt)
     chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
     rows = _labelled(module, params, asked, begun + (attempt.used if attempt else 0.0))
@@ -269,17 +261,8 @@ def _question(module: Scenario, params: TrainingParams) -> Question:
     found = question(labeler, module.checkpoint.representation, random)
     if found.field not in module.network.following.predicted:
         found = Question(OTHER)
-    run_logger.info(_UNDERSTOOD[found.kind])
+    run_logger.info(found.text)
     return found
-
-
-def _by_sequence(asked: Question) -> bool:
-    """Tell whether every event of a history is to teach which item follows.
-
-    It is how next items are learned, and all that follows where nothing is taken twice. Where it
-    is, what was taken often and lately says more (docs/decisions.md).
-    """
-    return asked.kind == NEXT or (asked.kind == FOLLOWING and asked.new)
 
 
 def _fewest_rows(module: Scenario, params: TrainingParams) -> float:

@@ -24,6 +24,14 @@ _SHARE = 0.98
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
 NEXT, FOLLOWING, WINDOW, CHOSEN, OTHER = "next", "following", "window", "chosen", "other"
+_ALONE = "; for the next item alone return sketch(future[source][column][:1])"
+_UNDERSTOOD = {
+    NEXT: "The target is the next item",
+    FOLLOWING: f"The target is items of the events that follow{_ALONE}",
+    WINDOW: f"The target is the items of a time window{_ALONE}",
+    CHOSEN: f"The target is items chosen among those of the events that follow{_ALONE}",
+    OTHER: f"The target is items in a way of its own{_ALONE}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +50,20 @@ class Question:
     kind: str
     field: int = -1
     new: bool = False
+
+    @property
+    def text(self) -> str:
+        """What was understood, for the log."""
+        return _UNDERSTOOD[self.kind]
+
+    @property
+    def by_event(self) -> bool:
+        """Whether every event of a history is to teach which item follows.
+
+        It is how next items are learned, and all that follows where nothing is taken twice. Where
+        things are, what was taken often and lately says more (docs/decisions.md).
+        """
+        return self.kind == NEXT or (self.kind == FOLLOWING and self.new)
 
 
 @dataclasses.dataclass
