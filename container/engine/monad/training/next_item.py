@@ -42,6 +42,7 @@ _RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with
 _ASKED_ROWS = 128
 _WEIGHING = 3.0  # time that weighing the counts takes, in validations
 _COUNTING = 1e-6  # seconds that counting takes for each event
+_RANKING = 3e-9  # and, on the CPU, ranking with one weight for each held-out event and item
 _NOBODY = np.zeros(0, dtype=np.int64)
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
@@ -77,27 +78,37 @@ def gains_by_weight(
     Items of the history are left out where the answers are new ones as a rule, which is told too.
     """
     network, position = module.network, module.item_position
-    gains = torch.zeros(2, len(WEIGHTS), dtype=torch.float64, device=device)
-    repeats = 0
+    gains = torch.zeros(len(WEIGHTS), dtype=torch.float64, device=device)
+    new = answers_are_new(reader, position, asked)
     for at in range(0, len(asked), _ASKED_ROWS):
         end = asked.end[at : at + _ASKED_ROWS]
         begin = np.maximum(asked.begin[at : at + _ASKED_ROWS], end - 1 - reader.max_events)
         batch = to_device(reader.sequences(begin, end - 1), device)
         target = torch.from_numpy(reader.codes(position, end - 1)).to(device)
         codes, row = batch["codes"][position], torch.arange(len(target), device=device)
-        seen = torch.zeros(len(target), len(head.followers.near), dtype=torch.bool, device=device)
-        seen.scatter_(1, codes, True)
-        repeats += int(seen[row, target].sum())
-        seen[row, target] = False
         table = network.events.vectors(position)
         plain = network.following.scores(position, network.last_states(batch), table).float()
         counted = head.followers(codes, batch["length"])
+        if new:
+            kept = plain[row, target]
+            plain.scatter_(1, codes, -torch.inf)
+            plain[row, target] = kept
+        scores = torch.empty_like(plain)
         for k, weight in enumerate(WEIGHTS):
-            better = (scores := plain + weight * counted) > scores[row, target][:, None]
-            for kind, rank in enumerate((better.sum(1), (better & ~seen).sum(1))):
-                gains[kind, k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
-    new = repeats < _REPEATED * len(asked)
-    return gains[int(new)].cpu() / len(asked), new
+            torch.add(plain, counted, alpha=weight, out=scores)
+            rank = (scores > scores[row, target][:, None]).sum(1)
+            gains[k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
+    return gains.cpu() / len(asked), new
+
+
+def answers_are_new(reader: RowReader, position: int, asked: Histories) -> bool:
+    """Tell whether held-out last items are, as a rule, none of those read before them."""
+    repeats = 0
+    for first, end in zip(asked.begin.tolist(), asked.end.tolist(), strict=True):
+        begin = max(first, end - 1 - reader.max_events)
+        codes = reader.codes(position, np.arange(begin, end))
+        repeats += int((codes[:-1] == codes[-1]).any())
+    return repeats < _REPEATED * len(asked)
 
 
 def choose_weights(
@@ -190,6 +201,9 @@ def fit_next_item(
     if len(asked):
         lightning_module.closing_validations = _WEIGHING
         lightning_module.closing_seconds = _COUNTING * float(train.counts.sum())
+        if not chosen.gpu:
+            ranked = 2.0 * len(WEIGHTS) * len(asked) * items  # with the weights of before, too
+            lightning_module.closing_seconds += _RANKING * ranked
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
