@@ -37,7 +37,7 @@ def test_a_network_that_more_training_harms_stays_as_pretrained(foundation, monk
     module = load_from_foundation_model(foundation, RecommendationTask(), next_item)
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
     with caplog.at_level(logging.INFO, logger="monad.run"):
-        module.fit(TrainingParams(time_budget_seconds=6, learning_rate=0.05))
+        module.fit(TrainingParams(time_budget_seconds=60, epochs=5, learning_rate=0.05))
     assert "whose weights are the foundation model's" in caplog.text
     for name, value in module.network.state_dict().items():
         torch.testing.assert_close(value, before[name])
