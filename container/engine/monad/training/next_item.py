@@ -40,7 +40,7 @@ from monad.training.threads import fastest_threads
 
 _RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with, REST
 _ASKED_ROWS = 128
-_WEIGHING = 3.0  # time that weighing the counts takes, in validations
+_WEIGHING = 2.0  # reading held-out histories to weigh the counts, in validations
 _COUNTING = 1e-6  # seconds that counting takes for each event
 _RANKING = 3e-9  # and, on the CPU, ranking with one weight for each held-out event and item
 _NOBODY = np.zeros(0, dtype=np.int64)
