@@ -20,7 +20,7 @@ help: ## print this help
 $(VENV)/.installed: pyproject.toml constraints.txt container/engine/pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python container/install_torch.py --build $(TORCH) --constraints constraints.txt
-	@echo "Installing the packages pinned in constraints.txt"
+	@echo "Installing the packages pinned in constraints.txt: some minutes without output"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
@@ -32,14 +32,14 @@ pipeline: install ## run the five assets on the local account and print a report
 pipeline-docker: install ## the pipeline in a private Docker Engine, image built from this environment (root, minutes)
 	@$(BIN)/python -m tests.support.pipeline_in_engine --scenario $(SCENARIO) --customers 3000 --transactions 60000
 
-ui: install ## open the Dagster UI on http://localhost:3000
+ui: install ## serve the Dagster UI on http://localhost:3000
 	@$(BIN)/monad-dagster ui
 
 PYTEST_ARGS ?= -p no:cacheprovider
 test: install ## unit, contract and e2e suites
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests/unit tests/contract tests/e2e
 
-browser: install ## the Dagster UI in headless Chromium (needs the package chromium)
+browser: install ## test the Dagster UI in headless Chromium (needs the package chromium)
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser
 
 check: install ## lint, format, types, import rules, spelling
@@ -72,7 +72,7 @@ evaluate: install .venv-peers/.installed .venv-rectools/.installed ## the engine
 		$(if $(DATA),--data "$(DATA)") $(if $(HM),--hm "$(HM)") $(if $(INTERACTIONS),--interactions "$(INTERACTIONS)") \
 		$(if $(BUDGET),--budget-seconds $(BUDGET)) $(if $(QUICK),--docs .monad/evaluation/quick.md --results .monad/evaluation)
 
-fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one) and write docs/fidelity.md
+fidelity: install ## ask the account of MONAD_CONTRACT_* (else a local one), write docs/fidelity.md
 	@$(BIN)/python -m tests.support.fidelity
 
 # Each client has an environment of its own: some of them cannot live in one. Their requirements are

@@ -28,7 +28,12 @@ def problem(failed: str, observed: str = "", do: str = "", look: str = "") -> st
         do: The next step, as a command or a setting.
         look: Log, stage path or page with more.
     """
-    parts = [part.strip() for part in (failed, observed, do, look) if part.strip()]
+    failed, observed, do, look = (part.strip() for part in (failed, observed, do, look))
+    if observed[:1].islower() and not failed.endswith((".", ":")):
+        failed, observed = f"{failed}: {observed}", ""
+    if look[:1].islower():  # a command or a page
+        look = f"See {look}"
+    parts = [part for part in (failed, observed, do, look) if part]
     return " ".join(part if part.endswith((".", ":", "`")) else f"{part}." for part in parts)
 
 

@@ -1,7 +1,7 @@
 """Deployment settings, and the only place of the code location that reads the environment.
 
-Every field can be set by an environment variable (`MONAD_<FIELD>` unless noted) or by a `.env`
-file, which Dagster loads itself. Credentials are read here, handed to the Snowflake resource and
+Every field can be set by an environment variable (`MONAD_<FIELD>` unless noted) or in a file `.env`
+of the current directory; what the environment has already wins. Credentials are read here, handed to the Snowflake resource and
 never stored, printed or written to metadata.
 """
 
@@ -127,7 +127,8 @@ class Settings:
                     "A setting is out of range",
                     f"num_gpus={self.num_gpus}, keep_attempts={self.keep_attempts}, "
                     f"poll_interval_seconds={self.poll_interval_seconds}",
-                    "num_gpus must be 0 or more, keep_attempts at least 1, the interval above 0",
+                    "Give 0 or more for num_gpus, 1 or more for keep_attempts, more than 0 for the "
+                    "interval",
                 )
             )
 
@@ -174,12 +175,12 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from *environ* (default: the process environment).
+    """Read the settings from *environ* (default: the process environment and `.env`).
 
     Raises:
         ConfigError: A variable has a value of the wrong kind, or one that is needed is missing.
     """
-    env = os.environ if environ is None else environ
+    env = merged_environment({}) if environ is None else environ
     values: dict[str, Any] = {}
     for spec in fields(Settings):
         if spec.name == "snowflake":
@@ -229,7 +230,7 @@ def _snowflake_parameters(env: Mapping[str, str]) -> dict[str, str]:
                 "The Snowflake connection is incomplete",
                 f"missing: {', '.join(missing)}",
                 "Set them in the environment or in .env, or set MONAD_DEPLOYMENT=local",
-                "README.md, 'With a Snowflake account'",
+                "See README.md, 'With a Snowflake account'",
             )
         )
     return found
@@ -237,7 +238,7 @@ def _snowflake_parameters(env: Mapping[str, str]) -> dict[str, str]:
 
 def dagster_home(settings: Settings) -> Path:
     """Return the Dagster home: DAGSTER_HOME when set, else a folder under `home`."""
-    configured = os.environ.get("DAGSTER_HOME")
+    configured = merged_environment({}).get("DAGSTER_HOME")
     return Path(configured) if configured else (settings.home / "dagster_home").absolute()
 
 
@@ -250,5 +251,12 @@ def child_environment(settings: Settings, overrides: Mapping[str, str]) -> dict[
 
 
 def merged_environment(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the process environment with *overrides* on top."""
-    return {**os.environ, **overrides}
+    """Return `.env` of the current directory, the process environment and *overrides*, last wins.
+
+    Read here, because Dagster reads the file in some of its commands only: the command line and the
+    code location must not disagree about the account.
+    """
+    from dotenv import dotenv_values
+
+    in_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**in_file, **os.environ, **overrides}

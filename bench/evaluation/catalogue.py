@@ -12,8 +12,6 @@ from bench.evaluation.datasets import complete_journey, hm, interactions, online
 from bench.evaluation.definitions import Examples, Problem, Task
 from bench.evaluation.events import EventLog
 
-SEEDS = (0, 1, 2)
-
 
 class DataMissingError(Exception):
     """The files of a data set are not there; the message says what to give."""

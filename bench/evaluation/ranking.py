@@ -13,12 +13,6 @@ def popularity(log: EventLog, cutoff: int, days: int | None = None) -> np.ndarra
     return np.bincount(pairs % log.num_items, minlength=log.num_items)
 
 
-def top_items(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the *k* items of the highest scores, ties by code, items without a score left out."""
-    order = np.argsort(-scores, kind="stable")[:k]
-    return order[scores[order] > 0]
-
-
 def recent_days(problem: Problem) -> int | None:
     """Return the window of recent popularity: the horizon, or everything for leave-one-out."""
     return problem.task.horizon_days or None

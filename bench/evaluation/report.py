@@ -43,7 +43,8 @@ entities in every cut-off. "Best peer" is the best on the test windows themselve
 | one part | `.venv-peers/bin/python -m bench.evaluation run --dataset online-retail --task churn --method lightgbm` |
 
 DIR holds `online-retail/` and `complete-journey-sample/`; what is not there is skipped with a reason. Generated
-H&M-shaped data always run. A cell is run again when its JSON below `.monad/evaluation` is removed.
+H&M-shaped data always run. A cell is one method on one task, cut-off and seed; it is run again when its JSON below
+`.monad/evaluation` is removed.
 """
 
 

@@ -15,8 +15,6 @@ import snowflake.connector
 
 from monad_dagster.local import LocalAccount
 
-QUIET = {"paramstyle": "qmark", "session_parameters": {"QUERY_TAG": "bench"}}
-
 
 @contextlib.contextmanager
 def local_account() -> Iterator[LocalAccount]:

@@ -60,8 +60,15 @@ def summary(path: Path) -> dict[str, Any]:
     return {
         "row_count": len(first) + rest,
         "columns": header.split("\t"),
-        "preview": "\n".join([header, *first]),
+        "preview": {"raw_value": _table([header, *first]), "type": "md"},
     }
+
+
+def _table(lines: list[str]) -> str:
+    """Write tab-separated lines, the header first, as a table that Dagster shows as one."""
+    rows = [[cell.replace("|", "\\|") for cell in line.split("\t")] for line in lines]
+    marked = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in marked)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -49,7 +49,7 @@ class _LazyGroup(click.Group):
 def main() -> None:
     """Run behavioural foundation models as Snowflake job services.
 
-    Settings are MONAD_* environment variables; see README.md.
+    Settings are MONAD_* environment variables, also in a file .env; README.md says which.
 
     Example: monad-dagster run --scenario churn
     """

@@ -59,18 +59,17 @@ def apply_setup(settings: Settings) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the statements and send nothing.")
 @reports_errors
 def setup(dry_run: bool) -> None:
-    """Create role, database, stage, image repository, warehouse, pool and grants.
+    """Create the pipeline's objects and grants in the account.
 
-    Run it with an ACCOUNTADMIN-level user. Every statement may be repeated.
+    They are role, database, stage, image repository, warehouse and compute pool. Run it with an ACCOUNTADMIN-level user. Every statement may be repeated.
 
     Example: monad-dagster setup --dry-run
     """
     settings = ctx.current_settings()
     if dry_run:
-        from monad_dagster.spcs.account_setup import setup_statements
+        from monad_dagster.spcs.account_setup import setup_text
 
-        for statement in setup_statements(account_layout(settings)):
-            click.echo(f"{statement.text};")
+        click.echo(setup_text(account_layout(settings)), nl=False)
         return
     apply_setup(settings)
     note("Account set-up applied")
@@ -80,7 +79,7 @@ def setup(dry_run: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reports_errors
 def doctor(as_json: bool) -> None:
-    """Check what the pipeline's role may do, and print the grants that are missing.
+    """Check what the pipeline's role may do; print missing grants.
 
     Example: monad-dagster doctor
     """
@@ -116,6 +115,7 @@ def doctor(as_json: bool) -> None:
         fail(
             f"{len(failed)} of {len(findings)} checks fail; run the statements above.", EXIT_REFUSED
         )
+    note("Every check passes")
 
 
 def _runner_findings(settings: "Settings") -> "list[Finding]":
@@ -130,7 +130,9 @@ def _runner_findings(settings: "Settings") -> "list[Finding]":
 @click.command()
 @reports_errors
 def login() -> None:
-    """Log the Docker CLI in to the account's image registry, with a session token.
+    """Log the Docker CLI in to the account's image registry.
+
+    The password is a session token, which Docker keeps in its own configuration.
 
     Example: monad-dagster login
     """
@@ -161,7 +163,7 @@ def login() -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @reports_errors
 def init(directory: Path) -> None:
-    """Copy the container folder (scripts, configs, scenarios, Dockerfile) to DIRECTORY.
+    """Copy scripts, configs, scenarios and Dockerfile to DIRECTORY.
 
     Example: monad-dagster init ./container
     """

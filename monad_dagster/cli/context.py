@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 ADMIN_USER = "ADMIN"
 PIPELINE_USER = "MONAD_PIPELINE"
+# Settings are named as Dagster's SnowflakeResource names them; the connector has other names for two,
+# and passes over what it does not know.
+_CONNECTOR_NAMES = {
+    "private_key_path": "private_key_file",
+    "private_key_password": "private_key_file_pwd",
+}
 
 
 def current_settings(overrides: dict[str, str] | None = None) -> Settings:
@@ -36,7 +42,9 @@ def connection_parameters(settings: Settings, *, admin: bool = False) -> dict[st
         account = local_account(settings)
         account.start()
         return account.connection(ADMIN_USER if admin else PIPELINE_USER)
-    parameters: dict[str, Any] = dict(settings.snowflake)
+    parameters: dict[str, Any] = {
+        _CONNECTOR_NAMES.get(name, name): value for name, value in settings.snowflake.items()
+    }
     if not admin:
         parameters |= {
             "role": settings.role,

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from monad_dagster.cli import context as ctx
-from monad_dagster.cli.output import note, print_json, print_table, reports_errors
+from monad_dagster.cli.output import fail, note, print_json, print_table, reports_errors
 from monad_dagster.local.faults.fault_store import KINDS
 
 _EFFECTS = "\n".join(f"  {kind.name}: {kind.summary}" for kind in KINDS.values())
@@ -67,6 +67,9 @@ def list_faults(as_json: bool) -> None:
     if as_json:
         print_json(faults)
         return
+    if not faults:
+        note("No fault is set; monad-dagster local fault add --help lists the kinds")
+        return
     rows = [
         (
             f["id"],
@@ -94,4 +97,7 @@ def clear(fault_id: int | None) -> None:
     """
     settings = ctx.current_settings()
     ctx.require_local(settings)
-    note(f"{ctx.local_account(settings).faults.clear(fault_id)} faults removed")
+    removed = ctx.local_account(settings).faults.clear(fault_id)
+    if fault_id is not None and not removed:
+        fail(f"Fault {fault_id} is not set. monad-dagster local fault list shows those that are.")
+    note(f"Faults removed: {removed}")

@@ -7,6 +7,8 @@ from monad_dagster.cli.output import fail, note, print_json, print_table, report
 from monad_dagster.settings import Settings
 from monad_dagster.spcs.identifiers import QualifiedName
 
+_NEXT = "monad-dagster run --scenario churn"
+
 
 def _name(settings: Settings, text: str) -> QualifiedName:
     return QualifiedName.parse(text, database=settings.database, schema=settings.schema)
@@ -40,6 +42,8 @@ def status(as_json: bool) -> None:
     ]
     if as_json:
         print_json(rows)
+    elif not rows:
+        note(f"No job service in {settings.database}.{settings.schema} yet; make one: {_NEXT}")
     else:
         print_table(
             (list(row.values()) for row in rows),
@@ -53,7 +57,7 @@ def status(as_json: bool) -> None:
 @click.option("--lines", default=1000, show_default=True, help="How many of the newest lines.")
 @reports_errors
 def logs(job_service: str, instance: int, lines: int) -> None:
-    """Print the container log of a job service, which may run, have ended or be gone.
+    """Print the log of a job service that runs, has ended or is gone.
 
     Example: monad-dagster logs FOUNDATION_MODEL_1A2B3C_1
     """

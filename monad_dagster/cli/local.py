@@ -39,6 +39,8 @@ def start(port: int, host: str, tls_cert: str | None, tls_key: str | None) -> No
     """
     settings = ctx.current_settings()
     ctx.require_local(settings)
+    if bool(tls_cert) != bool(tls_key):
+        raise click.UsageError("TLS needs both --tls-cert and --tls-key")
     options = ["--host", host]
     if tls_cert and tls_key:
         options += ["--tls-cert", str(Path(tls_cert).resolve())]
@@ -124,11 +126,14 @@ def connection(user: str, show_password: bool, as_toml: bool) -> None:
         for key, value in account.connection(user).items()
         if key in _ACCOUNT_KEYS or (key == "password" and show_password)
     }
-    if not show_password:
-        parameters["password_file"] = str(settings.local_state_dir / "credentials.json")
+    password_file = settings.local_state_dir / "credentials.json"
     if not as_toml:
-        print_json(parameters)
+        hidden = {} if show_password else {"password_file": str(password_file)}
+        print_json(parameters | hidden)
         return
     click.echo("[connections.monad_local]")
     for key, value in parameters.items():
         click.echo(f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"')
+    if not show_password:
+        # A comment, because clients know no such parameter.
+        click.echo(f"# password: see {password_file}, or add --show-password")

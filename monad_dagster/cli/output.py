@@ -30,6 +30,8 @@ EXIT_ARGUMENTS = 2
 EXIT_CONNECTION = 3
 EXIT_REFUSED = 4
 EXIT_JOB_SERVICE = 5
+# Packages of the extra `local` that commands import themselves.
+_OPTIONAL = ("numpy", "pyarrow", "duckdb")
 
 
 def exit_code(error: MonadDagsterError) -> int:
@@ -60,6 +62,14 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except MonadDagsterError as error:
             fail(str(error), exit_code(error))
+        except ModuleNotFoundError as error:
+            if error.name not in _OPTIONAL:
+                raise
+            fail(
+                f"The package {error.name} is not installed. This command needs an extra: "
+                "pip install 'monad-dagster[local]'",
+                EXIT_ARGUMENTS,
+            )
 
     return wrapper
 

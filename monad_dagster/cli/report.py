@@ -55,10 +55,14 @@ def print_report(
         _print_metrics(row)
         if row["preview"]:
             click.echo(f"\nFirst predictions ({row['rows']} rows):\n{row['preview']}")
+            if row["location"]:
+                click.echo(f"All of them: {row['location']}")
     click.echo()
     if elapsed_seconds is not None:
         note(f"Done in {_seconds(elapsed_seconds)}.")
     note("Open the UI: make ui (or monad-dagster ui)")
+    if settings.deployment == "local":
+        note("The local account goes on running; end it: make clean, or monad-dagster local stop")
 
 
 def collect(settings: Settings, scenario: str) -> list[dict[str, Any]]:
@@ -68,7 +72,11 @@ def collect(settings: Settings, scenario: str) -> list[dict[str, Any]]:
     home = dagster_home(settings)
     if not (home / "dagster.yaml").exists():
         raise ConfigError(
-            problem("There is no run to report", f"{home} has no Dagster home", "monad-dagster run")
+            problem(
+                "There is no run to report",
+                f"{home} has no Dagster home",
+                "Make one: monad-dagster run",
+            )
         )
     with dg.DagsterInstance.from_config(str(home)) as instance:
         return [_asset_row(instance, name, scenario) for name in _PIPELINE]
@@ -95,6 +103,7 @@ def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
         "metrics": {},
         "preview": None,
         "rows": None,
+        "location": None,
     }
     if not records:
         return row
@@ -114,6 +123,7 @@ def _asset_row(instance: Any, name: str, scenario: str) -> dict[str, Any]:
         },
         preview=_preview(metadata.get("preview")),
         rows=metadata.get("dagster/row_count"),
+        location=metadata.get("spcs/output_path"),
     )
     return row
 
@@ -145,7 +155,7 @@ def _preview(value: Any) -> str | None:
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _seconds(value: float | None) -> str:

@@ -21,6 +21,9 @@ from monad_dagster.settings import Settings, child_environment, dagster_home
 PIPELINE_SELECTION = "not group:operations"
 DEFINITIONS = "monad_dagster.definitions"
 
+# The dagster command calls itself superseded at every start.
+_QUIET = {"PYTHONWARNINGS": "ignore::FutureWarning"}
+
 # Small, explicit instance configuration: no telemetry, logs kept beside the runs.
 _DAGSTER_YAML = """telemetry:
   enabled: false
@@ -45,13 +48,26 @@ run_monitoring:
     "--database", help="Database the tables are in (default: HM_KAGGLE, or the folder's name)."
 )
 @click.option(
-    "--customers", default=20_000, show_default=True, help="Customers in the sample data."
+    "--customers",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="Customers in the sample data.",
 )
 @click.option(
-    "--transactions", default=500_000, show_default=True, help="Transactions in the sample data."
+    "--transactions",
+    type=click.IntRange(min=1),
+    default=500_000,
+    show_default=True,
+    help="Transactions in the sample data.",
 )
 @click.option("--prediction-date", help="Score as of this day, such as 2020-09-22.")
-@click.option("--select", default=PIPELINE_SELECTION, show_default=True, help="Asset selection.")
+@click.option(
+    "--select",
+    default=PIPELINE_SELECTION,
+    show_default=True,
+    help="Asset selection; one of its assets must have scenarios as partitions.",
+)
 @click.option("--verbose", is_flag=True, help="Show every line of the run log.")
 @reports_errors
 def run(
@@ -74,6 +90,7 @@ def run(
     overrides = _overrides(data, config, scenarios, database)
     settings = ctx.current_settings(overrides)
     _check_scenario(settings, scenario)
+    _check_input(settings, data, prediction_date)
     if settings.deployment == "local":
         _prepare_local_account(settings)
         if data:
@@ -102,7 +119,13 @@ def run(
 
 
 @click.command()
-@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Port on 127.0.0.1.",
+)
 @reports_errors
 def ui(port: int) -> None:
     """Serve the Dagster UI and its daemon for this project.
@@ -128,7 +151,7 @@ def ui(port: int) -> None:
     ]
     # In place of this process: dagster stops its webserver, daemon and code server on an
     # interrupt, which a parent that waits for it would cut short.
-    os.execve(sys.executable, command, child_environment(settings, {}))
+    os.execve(sys.executable, command, child_environment(settings, _QUIET))
 
 
 def materialize(
@@ -158,10 +181,7 @@ def materialize(
         log_path.open("w", encoding="utf-8") as log,
         subprocess.Popen(
             command,
-            # The dagster command calls itself superseded at every start.
-            env=child_environment(
-                settings, {**overrides, "PYTHONWARNINGS": "ignore::FutureWarning"}
-            ),
+            env=child_environment(settings, overrides | _QUIET),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -219,6 +239,44 @@ def _check_scenario(settings: Settings, scenario: str) -> None:
             )
         )
     check_scenario(known[scenario])
+
+
+def _check_input(settings: Settings, data: Path | None, prediction_date: str | None) -> None:
+    """Refuse before anything is started what would otherwise fail after minutes of training."""
+    from monad_dagster.assets.job_services import load_model_config
+    from monad_dagster.assets.prediction_date import check_prediction_date
+
+    config = load_model_config(settings)
+    check_prediction_date(prediction_date, config)
+    if not data:
+        return
+    if settings.deployment != "local":
+        raise ConfigError(
+            problem(
+                "--data is for the local account",
+                f"MONAD_DEPLOYMENT is {settings.deployment}",
+                f"Load the tables once with `monad-dagster load --data {data}`, then run without "
+                "--data",
+            )
+        )
+    from monad_dagster.sample_data.tables import discover_tables
+
+    held = {table.name for table in discover_tables(data)}
+    target = (settings.data_database, settings.data_schema)
+    missing = {
+        table.table
+        for table in config.tables
+        if (table.database, table.schema) == target and table.table not in held
+    }
+    if missing:
+        raise ConfigError(
+            problem(
+                f"{settings.fm_config} reads tables that {data} does not have",
+                f"missing: {', '.join(sorted(missing))}; there: {', '.join(sorted(held))}",
+                "Give a foundation-model YAML of your own with --config",
+                "configs/online_retail.yaml in the container folder, an example with one table",
+            )
+        )
 
 
 def _prepare_local_account(settings: Settings) -> None:

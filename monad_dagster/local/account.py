@@ -156,10 +156,6 @@ class Account:
             self.drop_object(kind, name, database=database, schema=schema)
         self.engine.release(session)
 
-    def internal_session(self, role: str = "ACCOUNTADMIN") -> Session:
-        """Return a session without a client, for background work."""
-        return Session(self, 0, "SYSTEM", role)
-
     def drop_object(self, kind: str, name: str, *, database: str, schema: str) -> bool:
         """Drop an object from the catalog, then its files: a kill in between leaves only files."""
         existed = self.catalog.drop(kind, name, database=database, schema=schema)
@@ -249,7 +245,3 @@ class Account:
         """Return the LOG_LEVEL or LOG_EVENT_LEVEL that a schema's objects inherit."""
         value = self.parameter(name, [f"SCHEMA:{database}.{schema}", f"DATABASE:{database}"])
         return str(value or "OFF")
-
-    def query_event_table(self) -> str:
-        """Return the name of the active event table."""
-        return "SNOWFLAKE.TELEMETRY.EVENTS"

@@ -6,6 +6,7 @@ DIR/server.json and its lock.
 
 import fcntl
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -25,7 +26,21 @@ from monad_dagster.local.runners.stage_mount import release_all
 
 _MARKER = "monad-local-account"  # as in serve.py, which this module does not import
 _START_ERROR = "The account does not start: "  # as in serve.py
+_EXIT_ARGUMENTS = 2  # argparse
 _STOP_SECONDS = 20.0
+
+
+def _check_packages(names: tuple[str, ...] = ("fakesnow", "pyarrow", "uvicorn")) -> None:
+    """Refuse to start without the extra `local`, which a plain installation does not have."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LocalAccountError(
+            problem(
+                "The local account cannot start",
+                f"not installed: {', '.join(missing)}",
+                "Install the extras of a local run: pip install 'monad-dagster[local,engine]'",
+            )
+        )
 
 
 class LocalAccount:
@@ -57,6 +72,7 @@ class LocalAccount:
         if self._answers():
             self._check_runner()
             return self.connection()
+        _check_packages()
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         command = [
             sys.executable, "-m", "monad_dagster.local.serve",
@@ -101,7 +117,10 @@ class LocalAccount:
                 break
             time.sleep(0.03)
         output = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
+        # What the server says of its start, else what it says of its arguments.
         reason = output.rpartition(_START_ERROR)
+        if not reason[1] and process.poll() == _EXIT_ARGUMENTS:
+            reason = output.rpartition(": error: ")
         if reason[1]:
             raise LocalAccountError(
                 problem(
@@ -111,9 +130,11 @@ class LocalAccount:
                 )
             )
         tail = output[-800:].strip()
+        ended = process.poll()
+        how = f"within {wait_seconds:.0f} s" if ended is None else f"and ended with code {ended}"
         raise LocalAccountError(
             problem(
-                f"The local account in {self.state_dir} did not start within {wait_seconds:.0f} s",
+                f"The local account in {self.state_dir} did not start {how}",
                 f"Its last output: {tail!r}" if tail else "It printed nothing",
                 "Stop other users of the directory with `monad-dagster local stop`, then start again",
                 f"Full output: {log}",

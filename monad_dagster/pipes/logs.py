@@ -81,11 +81,6 @@ class LogFollower:
         """Lines followed so far, without marks."""
         return sum(self._counts.values())
 
-    @property
-    def has_gap(self) -> bool:
-        """Whether lines of any container were missed."""
-        return bool(self._gaps)
-
     def tail(self, instance_id: int | None = None, container: str | None = None) -> list[str]:
         """Return the last lines of one container, or of all when it is not known or was silent."""
         lines = self._recent.get((instance_id or 0, container or ""))

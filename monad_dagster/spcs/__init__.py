@@ -1,1 +1,1 @@
-"""The spcs room; see docs/architecture.md."""
+"""What Snowflake understands: names, SQL, specifications, job services, stages, registry."""

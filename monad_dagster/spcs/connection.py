@@ -89,7 +89,6 @@ class Session:
         self._connection: Any = None
         self._worker: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self.statement_count = 0
 
     def __enter__(self) -> "Session":
         return self
@@ -147,7 +146,6 @@ class Session:
     def _execute_once(self, statement: Statement) -> Result:
         try:
             connection = self._connected()
-            self.statement_count += 1
             return _fetch(connection, statement, self._statement_seconds)
         except MonadDagsterError:
             raise

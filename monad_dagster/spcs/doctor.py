@@ -101,7 +101,7 @@ class _Doctor:
     def image_repository(self) -> str:
         name = self._layout.qualified(self._layout.image_repository)
         repository = ImageRepository(self._session, name)
-        return f"{repository.url()}, {len(repository.images())} images"
+        return f"{repository.url()}, images: {len(repository.images())}"
 
     def warehouse(self) -> str:
         wanted = resolve_identifier(self._layout.warehouse)

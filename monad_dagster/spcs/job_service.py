@@ -219,12 +219,6 @@ class JobServices:
             rows = self._session.execute(sql.event_table_logs(name, start=since)).rows
             return [{key: _decoded(value) for key, value in row.items()} for row in rows]
 
-    def fetch_events(
-        self, name: QualifiedName, *, start: datetime | None = None
-    ) -> "list[dict[str, Any]]":
-        """Read the platform events of a job service."""
-        return self._session.execute(sql.spcs_get_events(name, start=start)).rows
-
     def cancel(self, name: QualifiedName) -> bool:
         """Ask for the end of a job service; False when it no longer exists."""
         try:

@@ -164,11 +164,6 @@ def show_service_containers(name: QualifiedName) -> Statement:
     return Statement(f"SHOW SERVICE CONTAINERS IN SERVICE {name.sql()}")
 
 
-def show_service_instances(name: QualifiedName) -> Statement:
-    """List the instances of a job service."""
-    return Statement(f"SHOW SERVICE INSTANCES IN SERVICE {name.sql()}")
-
-
 def show_job_services(database: str, schema: str, *, like: str | None = None) -> Statement:
     """List the job services of a schema."""
     pattern = f" LIKE {literal(like)}" if like else ""
@@ -207,14 +202,6 @@ def spcs_get_logs(name: QualifiedName, *, start: datetime | None = None) -> Stat
     )
 
 
-def spcs_get_events(name: QualifiedName, *, start: datetime | None = None) -> Statement:
-    """Read the platform events of a job service."""
-    window = f"START_TIME => {literal(start)}::TIMESTAMP_LTZ" if start else ""
-    return Statement(
-        f"SELECT * FROM TABLE({name.sql()}!SPCS_GET_EVENTS({window})) ORDER BY timestamp"
-    )
-
-
 def event_table_logs(
     name: QualifiedName, *, start: datetime, event_table: str = EVENT_TABLE
 ) -> Statement:
@@ -240,12 +227,6 @@ def event_table_logs(
 def cancel_job_service(name: QualifiedName) -> Statement:
     """End a job service and keep its record."""
     return Statement(f"CALL {name.sql()}!SPCS_CANCEL_JOB()")
-
-
-def wait_for_job_service(name: QualifiedName, *, status: str, timeout_seconds: int) -> Statement:
-    """Block until a job service has *status*, or raise."""
-    arguments = f"{literal(status)}, {int(timeout_seconds)}"
-    return Statement(f"CALL {name.sql()}!SPCS_WAIT_FOR({arguments})")
 
 
 def drop_service(name: QualifiedName, *, force: bool = False) -> Statement:
@@ -285,11 +266,6 @@ def describe_compute_pool(name: str) -> Statement:
     return Statement(f"DESCRIBE COMPUTE POOL {quote_identifier(name)}")
 
 
-def show_compute_pools(name: str) -> Statement:
-    """Find a compute pool the role can see."""
-    return Statement(f"SHOW COMPUTE POOLS LIKE {like_literal(name)}")
-
-
 def show_instance_families() -> Statement:
     """List the instance families of the account's region."""
     return Statement("SHOW COMPUTE POOL INSTANCE FAMILIES")
@@ -298,11 +274,6 @@ def show_instance_families() -> Statement:
 def resume_compute_pool(name: str) -> Statement:
     """Start a suspended pool."""
     return Statement(f"ALTER COMPUTE POOL {quote_identifier(name)} RESUME")
-
-
-def suspend_compute_pool(name: str) -> Statement:
-    """Let running job services finish, then stop the pool's nodes."""
-    return Statement(f"ALTER COMPUTE POOL {quote_identifier(name)} SUSPEND")
 
 
 # --- stages -----------------------------------------------------------------------------------
@@ -371,11 +342,6 @@ def show_images(name: QualifiedName) -> Statement:
 def show_grants_to_role(role: str) -> Statement:
     """List what a role may do."""
     return Statement(f"SHOW GRANTS TO ROLE {quote_identifier(role)}")
-
-
-def show_stages(name: QualifiedName) -> Statement:
-    """Find a stage the role can see."""
-    return Statement(f"SHOW STAGES LIKE {like_literal(name.name)} IN SCHEMA {name.schema_name}")
 
 
 def show_warehouses(name: str) -> Statement:

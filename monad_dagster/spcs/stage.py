@@ -75,10 +75,6 @@ class StageClient:
             raise _not_uploaded(target, f"It arrived as {name} with {stored} of {size} bytes")
         return StageFile(target, size)
 
-    def put_files(self, files: Mapping[StagePath, Path]) -> list[StageFile]:
-        """Upload several files, in the order of the mapping."""
-        return [self.put_file(local, target) for target, local in files.items()]
-
     def put_text(self, text: str, target: StagePath) -> StageFile:
         """Upload *text* as the file *target*."""
         with scratch_directory("put") as directory:

@@ -18,7 +18,6 @@ from bench.evaluation.metrics import auroc, log_loss, mae
 TRIALS, QUICK_TRIALS = 40, 3
 KEPT, QUICK_KEPT = 5, 1
 MAX_ROUNDS = 800
-MAX_TIMESTAMPS = 40
 MAX_ROWS = 400_000
 
 

@@ -206,7 +206,7 @@ class Catalog(GrantStore):
                 db.execute("DELETE FROM grants WHERE grantee_kind='USER' AND grantee=?", (name,))
             return True
 
-    # Documents: small JSON values of other rooms (parameters, history, job state)
+    # Documents: small JSON values of other packages (parameters, history, job state)
 
     def put_document(self, collection: str, key: str, value: Any) -> None:
         """Store a JSON value."""

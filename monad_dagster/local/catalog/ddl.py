@@ -154,7 +154,7 @@ def _drop_schema(session: "Session", database: str, name: str) -> None:
 
 
 def _run_drop_hooks(session: "Session", database: str, schema: str | None) -> None:
-    """Let other rooms clean up before a schema or database goes."""
+    """Let other packages clean up before a schema or database goes."""
     for hook in session.account.drop_hooks:
         hook(database, schema)
 

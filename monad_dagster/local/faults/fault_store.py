@@ -208,15 +208,18 @@ def checked(request: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+_KIND_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
 def _typed(key: str, value: Any, kind: type) -> Any:
     if kind is bool and isinstance(value, str):
         value = {"true": True, "false": False}.get(value.lower(), value)
     if isinstance(value, bool) is not (kind is bool):
-        raise FaultError(f"{key} is {value!r}; give a {kind.__name__}.")
+        raise FaultError(f"{key} is {value!r}; give {_KIND_NAMES[kind]}.")
     try:
         return kind(value)
     except (TypeError, ValueError):
-        raise FaultError(f"{key} is {value!r}; give a {kind.__name__}.") from None
+        raise FaultError(f"{key} is {value!r}; give {_KIND_NAMES[kind]}.") from None
 
 
 class Faults:

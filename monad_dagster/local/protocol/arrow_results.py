@@ -81,7 +81,6 @@ class ArrowRows:
     rowtype: list[dict[str, Any]]
     inline: bytes = b""
     total: int = 0
-    inline_rows: int = 0
     chunks: list["Chunk"] = field(default_factory=list)
     directory: Path | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,7 +96,7 @@ class ArrowRows:
             converted = convert_batch(batch, rowtype)
             if not result.inline:
                 head = converted.slice(0, _INLINE_ROWS)
-                result.inline, result.inline_rows = _to_ipc(head), head.num_rows
+                result.inline = _to_ipc(head)
                 result.total = head.num_rows
                 converted = converted.slice(_INLINE_ROWS)
             if not converted.num_rows:

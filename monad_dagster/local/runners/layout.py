@@ -17,6 +17,7 @@ SYSTEM_DIRS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 ETC = (
     "ssl", "ca-certificates", "pki", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
     "alternatives", "nsswitch.conf", "resolv.conf", "hosts", "mime.types", "OpenCL",
+    "fonts",  # fontconfig complains without its configuration when matplotlib is imported
 )  # fmt: skip
 INTERPRETER_BIN = "/opt/local-interpreter/bin"
 GPU_DEVICES = ("nvidia*", "dri", "kfd", "infiniband")

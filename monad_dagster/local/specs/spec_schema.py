@@ -31,7 +31,7 @@ class Shape:
 
 
 TEXT, SCALAR, INT, BOOL = Shape("text"), Shape("scalar"), Shape("int"), Shape("bool")
-FREE, ANY = Shape("free"), Shape("any")
+FREE = Shape("free")
 
 
 def _map(required: tuple[str, ...] = (), /, **keys: Shape) -> Shape:
@@ -159,7 +159,6 @@ _TYPE_CHECKS: dict[str, Callable[[object], bool]] = {
     "scalar": _is_scalar,
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "bool": lambda value: isinstance(value, bool),
-    "any": lambda _: True,
 }
 _TYPE_NAMES = {
     "map": "a mapping",
@@ -169,5 +168,4 @@ _TYPE_NAMES = {
     "scalar": "a string or a number",
     "int": "a whole number",
     "bool": "true or false",
-    "any": "a value",
 }

@@ -1,6 +1,6 @@
 """The registry of statements, system functions, table functions and methods.
 
-A room registers a handler with a decorator; `dispatch.py` finds it by leading keywords. What is
+A package registers a handler with a decorator; `dispatch.py` finds it by leading keywords. What is
 neither registered nor the SQL engine's business answers "Unsupported feature".
 
     @statement("SHOW IMAGE REPOSITORIES")

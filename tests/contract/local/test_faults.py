@@ -189,7 +189,9 @@ def test_command_line_and_restart(tmp_path, monkeypatch):
         wrong = run(main, ["local", "fault", "add", "full-disk", "--pool", "P"])
         assert wrong.exit_code == 1
         assert "has no 'pool'" in wrong.output
-        assert "1 faults removed" in run(main, ["local", "fault", "clear"]).output
+        assert "Faults removed: 1" in run(main, ["local", "fault", "clear"]).output
+        unknown = run(main, ["local", "fault", "clear", "77"])
+        assert (unknown.exit_code, "Fault 77 is not set" in unknown.output) == (1, True)
         local.faults.add("slow-answer", statement="SELECT 1")
         local.faults.add("http-before", statement="SELECT 2", status=500, persist=True, seed=5)
         local.stop()

@@ -17,11 +17,6 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _DEFAULT_TOKEN_PATH = "/snowflake/session/token"  # noqa: S105 - a path, not a secret
 
 
-def variable(name: str, default: str | None = None) -> str | None:
-    """Return one environment variable, or *default* when it is unset or empty."""
-    return os.environ.get(name) or default
-
-
 def substitute(value: str, path: str) -> str:
     """Replace every `${NAME}` in *value*; *path* names the key in error messages."""
 

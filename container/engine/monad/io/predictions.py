@@ -6,7 +6,6 @@ Columns: `score` (binary), `prediction` or `prediction_<i>` (regression), one co
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -141,10 +140,3 @@ class PredictionFile:
                 " ids may read the same",
                 self._respelled,
             )
-
-
-def copy_sequentially(source: Path, target: Path) -> None:
-    """Copy a finished file to its place in one pass."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as reading, target.open("wb") as writing:
-        shutil.copyfileobj(reading, writing, 4 * 1024 * 1024)
