@@ -30,6 +30,10 @@ class TargetFunctionError(EngineError, ValueError):
     """The target function raised, or returned something unusable."""
 
 
+class NoTargetError(TargetFunctionError):
+    """The target function returned None wherever it was asked."""
+
+
 class CheckpointError(EngineError):
     """A checkpoint directory is missing, incomplete or not trusted."""
 

@@ -1,8 +1,11 @@
 """Tables as people have them: each oddity has a clear error or a documented behaviour."""
 
 import datetime as dt
+import gzip
 import logging
+import re
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -300,3 +303,19 @@ def test_unusable_targets_are_shown(tmp_path_factory, function, text):
     module = load_from_foundation_model(directory / "fm", BinaryClassificationTask(), function)
     with pytest.raises(TargetFunctionError, match=text):
         module.fit(TrainingParams(epochs=1))
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz", "events.tsv"])
+def test_a_text_file_where_parquet_is_read_is_an_error_with_the_way_out(tmp_path, name):
+    """The error says how the file becomes Parquet, and that works."""
+    lines = ["id,at,item", *(f"a,{1_577_900_000 + i},{i}" for i in range(30))]
+    opened = gzip.open if name.endswith("gz") else open
+    with opened(tmp_path / name, "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    values = configured(tmp_path / "unused", {"id": ["a"]}, data_location=location(tmp_path / name))
+    with pytest.raises(DataError, match="reads Parquet only") as caught:
+        stored(values)
+    call = re.findall(r"duckdb\.sql\(\"(.*?)\"\)", str(caught.value))[0]
+    duckdb.sql(call)
+    values["data_sources"][0]["data_location"] = location(tmp_path / "events.parquet")
+    assert stored(values).tables[0].values("item", slice(0, 30)).tolist() == list(range(30))

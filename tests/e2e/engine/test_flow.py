@@ -194,7 +194,7 @@ def test_next_items_of_some_entities_are_learned_from_these(shop, caplog):
     with caplog.at_level(logging.INFO, "monad"):
         module.fit(TrainingParams(epochs=1, limit_train_batches=2, entity_ids=some))
     assert module.next_item
-    assert "learning at every event of 29 main entities" in caplog.text
+    assert "at every event of 29 main entities" in caplog.text
     module = load_from_foundation_model(shop / "fm_output", RecommendationTask(), next_item)
     with caplog.at_level(logging.INFO, "monad"):
         module.fit(TrainingParams(epochs=1, limit_train_batches=2, metric_to_monitor="val_HR@10_0"))

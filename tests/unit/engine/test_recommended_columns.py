@@ -94,3 +94,31 @@ def test_whole_numbers_that_name_things_are_no_amounts(shop):
     found = [field.column for field in shop[1].categories()]
     assert "previous_item" in found
     assert "pieces" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "category"), [("song", 1, True), ("song", 50, False), ("price", 1, False)]
+)
+def test_numbers_that_count_things_through_are_names(tmp_path, caplog, name, step, category):
+    """Without another column of many values, dense numbers name things; the log says it."""
+    random = np.random.default_rng(0)
+    table = {
+        "listener": random.integers(0, 50, 2_000),
+        name: random.integers(0, 150, 2_000) * step,
+        "at": 1_600_000_000 + random.integers(0, 10**7, 2_000),
+    }
+    pq.write_table(pa.table(table), tmp_path / "plays.parquet")
+    source = {
+        "type": "event",
+        "name": "plays",
+        "main_entity_column": "listener",
+        "date_column": {"name": "at"},
+        "data_location": location(tmp_path / "plays.parquet"),
+    }
+    values = {"data_sources": [source], "data_params": {"data_start_date": "2020-01-01"}}
+    with caplog.at_level("INFO", "monad.fit"):
+        _, plans = build_store(parse_config(values), None)
+    found = {plan.name: plan.kind for made in plans.values() for plan in made}
+    assert (found[name] == "category") is category
+    assert ("read as names of things" in caplog.text) is category
+    assert ("override its type: categorical_compressed" in caplog.text) is (step > 1)

@@ -1,7 +1,6 @@
 """Histories, what is held out of them, and target functions that ask for the next item."""
 
 import time
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 
 from monad.config.loading import parse_config
 from monad.config.schema import MemoryConstrainingParams
-from monad.config.time_range import DataMode
 from monad.data.affinity import best_columns
 from monad.data.batches import RowReader
 from monad.data.device import DeviceColumns, shapes_for, windows
@@ -21,18 +19,14 @@ from monad.data.representation import fit_representation
 from monad.logs import run_logger
 from monad.model.following import Softmax
 from monad.model.network import Network, Size
-from monad.tasks import RecommendationTask
-from monad.training.next_item import next_item_field
 from monad.training.pretraining import (
     NextItemModule,
     PretrainHeads,
     PretrainModule,
     drawn_positions,
 )
-from monad.training.rows import Labeler
 from monad.training.sequences import SequenceBatches, histories, hold_out_last
 from monad.training.streams import Plan, TimedStream
-from monad.ui.target_function import SPLIT_TIMESTAMP, sketch
 from tests.unit.engine.sample import shop_config, write_shop
 
 
@@ -44,26 +38,6 @@ def reader(tmp_path_factory):
     limits = MemoryConstrainingParams()
     representation = fit_representation(store, plans, store.last_time, limits, seed=0)
     return RowReader(store, representation, 12)
-
-
-def next_item(history, future, attributes, ctx):
-    items = future["transactions"]["article_id"][:1]
-    return sketch(items, np.ones(len(items))) if len(items) else None
-
-
-def items_of_a_month(history, future, attributes, ctx):
-    window = future["transactions"].interval_from(ctx[SPLIT_TIMESTAMP], timedelta(days=30))
-    items = np.unique(window["article_id"])
-    return sketch(items, np.ones(len(items)))
-
-
-@pytest.mark.parametrize(("target_fn", "expected"), [(next_item, True), (items_of_a_month, False)])
-def test_a_target_function_that_asks_for_the_next_item_is_recognised(reader, target_fn, expected):
-    """The field is found by calling the function; a window of items is something else."""
-    store = reader.store
-    labeler = Labeler(store, target_fn, RecommendationTask(), store.last_time, DataMode.TRAIN)
-    found = next_item_field(labeler, reader.representation, np.random.default_rng(0))
-    assert (found == reader.representation.item_field()) is expected
 
 
 def test_held_out_last_events_are_not_in_training_windows(reader):

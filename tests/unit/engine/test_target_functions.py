@@ -189,3 +189,13 @@ def test_counts_of_classes_become_shares(store):
     rows = labelled(store, task, lambda *_: [3, 1, 0])
     assert rows.targets.tolist() == [[0.75, 0.25, 0.0]] * 2
     assert not len(labelled(store, task, lambda *_: np.zeros(3)))
+
+
+def test_the_column_of_times_has_another_name(store):
+    """Asked for by the source's name of it, the error says where the times are."""
+
+    def target_fn(history, future, attributes, ctx):
+        return sketch(future["transactions"]["t_dat"])
+
+    with pytest.raises(TargetFunctionError, match=r"no column `t_dat`.*\.timestamps`, in UTC"):
+        labelled(store, RecommendationTask(), target_fn)

@@ -23,6 +23,13 @@ _IDENTIFIER = re.compile(
     r"id$|code$|_no$|number$|sku|key$|_nr$|postal|(^|_)(item|product|article|movie|track|asin|ean)$",
     re.IGNORECASE,
 )
+_AMOUNT = re.compile(
+    r"amount|price|quantity|qty|count|value|total|sum|cost|spend|sales|revenue|age$|year|month|week|day"
+    r"|hour|minute|second|duration|time|rating|stars|score|size|weight|length|distance|balance|points",
+    re.IGNORECASE,
+)
+_FEWEST_NAMES = 100
+_DENSE_NAMES = 0.5  # distinct values of a range, above which numbers count things through
 
 
 @dataclasses.dataclass
@@ -57,6 +64,7 @@ def plan_columns(
         distinct, filled = numbers[1 + 2 * i], numbers[2 + 2 * i]
         plans.append(_plan(source, name, sql_type, distinct, filled, overrides.get(name.lower())))
     if source.type == EVENT:
+        _find_names(connection, landed, plans, where, overrides)
         _leave_out_identifiers(connection, landed, plans, where)
         _leave_out_bijections(connection, landed, plans, where)
     for plan in plans:
@@ -100,6 +108,39 @@ def _infer(name: str, sql_type: str, distinct: int) -> str:
 def _is_vocabulary(plan: ColumnPlan) -> bool:
     """Tell whether a plan is of a modelled category; text and embeddings are none."""
     return plan.modelled and plan.kind == CATEGORY and plan.override not in DENSE
+
+
+def _find_names(
+    connection: duckdb.DuckDBPyConnection,
+    landed: Landed,
+    plans: list[ColumnPlan],
+    where: str,
+    overrides: dict[str, str],
+) -> None:
+    """Read whole numbers as names of things in a source that has no other column of many values."""
+    if any(_is_vocabulary(p) and p.distinct > LOW_CARDINALITY for p in plans):
+        return
+    able = [
+        p
+        for p in plans
+        if p.modelled
+        and p.kind == NUMBER
+        and p.sql_type == INTEGER
+        and p.distinct >= _FEWEST_NAMES
+        and p.name.lower() not in overrides
+        and not _AMOUNT.search(p.name)
+    ]
+    if not able:
+        return
+    plan = max(able, key=lambda p: p.distinct)
+    name = quoted(plan.name)
+    sql = f"SELECT count(DISTINCT {name}) / (max({name})::DOUBLE - min({name}) + 1)"
+    if connection.execute(f"{sql} FROM {landed.table}{where}").fetchall()[0][0] >= _DENSE_NAMES:
+        plan.kind, plan.override = CATEGORY, "categorical_compressed"
+        said = "read as names of things: no other column has many values"
+    else:
+        said = "read as an amount; for names of things override its type: categorical_compressed"
+    logger.info("Column %s.%s, whole numbers, is %s", landed.source.name, plan.name, said)
 
 
 def _leave_out_identifiers(

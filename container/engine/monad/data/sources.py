@@ -68,6 +68,18 @@ def parquet_relation(source: DataSource) -> str:
     return f"read_parquet('{text.replace(chr(39), chr(39) * 2)}')"
 
 
+def _not_parquet(path: str) -> str:
+    """Say what to do with a file of text; nothing about other files."""
+    plain = path.lower().removesuffix(".gz")
+    if not plain.endswith((".csv", ".tsv", ".txt")):
+        return ""
+    made = path[: len(plain) - 4] + ".parquet"
+    return (
+        "database_type parquet reads Parquet only; write the file once, rows in the same order:"
+        f""" duckdb.sql("COPY (FROM read_csv('{path}')) TO '{made}'")"""
+    )
+
+
 def _land_parquet(
     connection: duckdb.DuckDBPyConnection,
     source: DataSource,
@@ -95,7 +107,7 @@ def _land_parquet(
             problem(
                 f"Data source {source.name} cannot be read",
                 str(error).splitlines()[0],
-                f"Check the path {text}",
+                _not_parquet(text) or f"Check the path {text}",
             )
         ) from error
     types = {row[0]: row[1] for row in described}

@@ -43,19 +43,22 @@ class Window:
 
     Attributes:
         end: Last second that labels may look at.
-        cut: True once a bounded window reached past it: what was returned is truncated.
+        bounded: True once a window with an end was asked for.
+        cut: True once one reached past `end`: what was returned is truncated.
     """
 
-    __slots__ = ("cut", "end")
+    __slots__ = ("bounded", "cut", "end")
 
     def __init__(self, end: float) -> None:
         self.end = end
+        self.bounded = False
         self.cut = False
 
     def asked(self, upto: float) -> None:
         """Note the end of a window; one without an end is meant to take what there is."""
-        if self.end < upto < float("inf"):
-            self.cut = True
+        if upto < float("inf"):
+            self.bounded = True
+            self.cut = self.cut or upto > self.end
 
 
 class DataSourceEvents:
@@ -106,7 +109,8 @@ class DataSourceEvents:
         if found is None:
             known = self._table.column_names()
             raise KeyError(
-                f"Data source {self.name} has no column `{name}`; {nearest(name, known)}"
+                f"Data source {self.name} has no column `{name}`; {nearest(name, known)}."
+                " Times of events are `.timestamps`, in UTC seconds"
             )
         if found in self._changed:
             return self._changed[found]

@@ -1,5 +1,7 @@
 """What a test or a prediction asks about: which main entities, at which time."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 
 from monad.config.params import TestingParams
@@ -50,11 +52,16 @@ def prediction_stamp(scenario: Scenario, params: TestingParams) -> int:
             raise ConfigError(
                 problem(
                     "prediction_date is more than a year after the last event",
-                    f"{params.prediction_date}, last event {scenario.store.last_time}",
+                    f"{params.prediction_date}, last event {_shown(scenario.store.last_time)}",
+                    "Leave it out to predict what follows the last event, or give an earlier date",
                 )
             )
         return stamp
     return scenario.store.last_time
+
+
+def _shown(stamp: int) -> str:
+    return datetime.fromtimestamp(stamp, UTC).isoformat(sep=" ")
 
 
 def tested_range(scenario: Scenario, params: TestingParams) -> tuple[int, int]:

@@ -11,15 +11,16 @@ from monad.config.params import TrainingParams
 from monad.config.support import warn_no_effect
 from monad.config.time_range import DataMode
 from monad.data.split_query import held_out_entities
-from monad.errors import TargetFunctionError, problem
+from monad.errors import NoTargetError, problem
 from monad.logs import log_metrics, run_logger
 from monad.model.head import Head, Known
 from monad.model.heads import ScoreHead
 from monad.training.budget import BudgetModule
 from monad.training.calibration import MOST_ROWS, calibrate
 from monad.training.loop import run_trainer, steps_of, take_best
-from monad.training.next_item import fit_next_item, next_item_field
+from monad.training.next_item import fit_next_item
 from monad.training.parts import Scenario
+from monad.training.question import OTHER, Question, question
 from monad.training.ranking import MOST_POINTS, fewer_points, fit_ranking
 from monad.training.resume import Attempt
 from monad.training.rows import (
@@ -52,6 +53,9 @@ _SHORT_SHARE = 0.75
 # Rows of one entity at neighbouring split points are much alike: after a few passes a network
 # learns their noise (docs/experiments.md). With few rows more passes are needed to arrive at all.
 _PASSES, _FEWEST_STEPS = 3, 300
+_FEWEST_OF_EACH = 0.25  # labelled rows of a main entity, below which what follows is learned from
+_MOST_OF_THESE = 1_000
+_INSTEAD = "learning from what follows each event instead"
 _WORSE = 0.02  # share by which the last validation loss may exceed the best
 
 
@@ -65,18 +69,14 @@ def fit_scenario(
     store = module.store  # read before the clock starts: a budget is for training
     begun = time.monotonic() - (attempt.used if attempt else 0.0)
     torch.manual_seed(params.seed)
-    position = _next_item(module, params)
-    if position >= 0:
-        module.item_position, module.next_item = position, True
-        for name in ("metrics", "metric_to_monitor"):
-            if getattr(params, name):
-                warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
-        module.head = module.make_head()
-        trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
-        return _finished(trained, store.num_entities, begun, {})
-    module.next_item = False
+    asked = _question(module, params)
+    if asked.by_event:
+        return _fit_sequences(module, params, asked, scratch, begun, attempt)
     chosen = settings(module.checkpoint.config, params, _usual_rate(module), run_logger)
-    rows = _labelled(module, params, begun + (attempt.used if attempt else 0.0))
+    rows = _labelled(module, params, asked, begun + (attempt.used if attempt else 0.0))
+    if rows is None:
+        return _fit_sequences(module, params, asked, scratch, begun, attempt)
+    module.next_item = False
     fit = fit_ranking if module.task.kind == "recommendation" else _fit_rows
     monitor = _monitor(module, params)
     found, extra = fit(module, params, chosen, rows, monitor, scratch, begun, attempt)
@@ -89,9 +89,20 @@ def _usual_rate(module: Scenario) -> float:
     return _ITEM_RATE if module.task.kind == "recommendation" else _DEFAULT_RATE
 
 
-def _labelled(module: Scenario, params: TrainingParams, begun: float) -> tuple[Rows, Rows]:
-    """Return training and validation rows, and say how long labels took."""
-    train, validation = _rows(module, params)
+def _labelled(
+    module: Scenario, params: TrainingParams, asked: Question, begun: float
+) -> tuple[Rows, Rows] | None:
+    """Return training and validation rows, and say how long labels took.
+
+    None where they are too few and what follows each event says more.
+    """
+    try:
+        train, validation = _rows(module, params)
+    except NoTargetError:
+        if asked.kind == OTHER:
+            raise
+        run_logger.info("No rows at split points: %s", _INSTEAD)
+        return None
     if params.time_budget_seconds is not None:  # a short budget must not go into validation
         most = int(max(200, 40 * params.time_budget_seconds))
         validation = validation.take(np.arange(min(len(validation), most)))
@@ -102,6 +113,9 @@ def _labelled(module: Scenario, params: TrainingParams, begun: float) -> tuple[R
         len(validation),
         time.monotonic() - begun,
     )
+    if asked.kind != OTHER and len(train) < _fewest_rows(module, params):
+        run_logger.info("These rows are few: %s", _INSTEAD)
+        return None
     return train, validation
 
 
@@ -233,16 +247,48 @@ def _kept_up(trained: BudgetModule, monitor: tuple[str, str]) -> bool:
     return float(last) <= float(best) + _WORSE * abs(float(best))
 
 
-def _next_item(module: Scenario, params: TrainingParams) -> int:
-    """Return the field whose next value is asked for, or -1 when the target is something else."""
+def _question(module: Scenario, params: TrainingParams) -> Question:
+    """Return what a recommendation's target function asks for, and say so in the log."""
     if module.task.kind != "recommendation":
-        return -1
+        return Question(OTHER)
+    if len(module.store.tables) > 1:
+        run_logger.info("Several event sources: no item is the next one, training reads rows")
+        return Question(OTHER)
     end = training_end(module.checkpoint.config)
     end = module.store.last_time if end is None else end
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
     random = np.random.default_rng(params.seed)
-    position = next_item_field(labeler, module.checkpoint.representation, random)
-    return position if position in module.network.following.predicted else -1
+    found = question(labeler, module.checkpoint.representation, random)
+    if found.field not in module.network.following.predicted:
+        found = Question(OTHER)
+    run_logger.info(found.text)
+    return found
+
+
+def _fewest_rows(module: Scenario, params: TrainingParams) -> float:
+    """Return how many labelled rows a ranker needs to be worth more than the histories."""
+    size = module.store.num_entities
+    if params.entity_ids is not None:
+        size = min(size, len(set(params.entity_ids.resolve())))
+    return min(_FEWEST_OF_EACH * size, _MOST_OF_THESE)
+
+
+def _fit_sequences(
+    module: Scenario,
+    params: TrainingParams,
+    asked: Question,
+    scratch: Path,
+    begun: float,
+    attempt: Attempt | None,
+) -> dict[str, float]:
+    """Train on what follows each event."""
+    module.item_position, module.next_item = asked.field, True
+    for name in ("metrics", "metric_to_monitor"):
+        if getattr(params, name):
+            warn_no_effect(f"TrainingParams.{name} of next items", "val_ndcg@10 is monitored")
+    module.head = module.make_head()
+    trained = fit_next_item(module, module.head, params, scratch, begun, attempt)
+    return _finished(trained, module.store.num_entities, begun, {})
 
 
 def _finished(
@@ -289,7 +335,7 @@ def _rows(module: Scenario, params: TrainingParams) -> tuple[Rows, Rows]:
         everyone = chosen_entities(store, params.entity_ids)
     last = latest_split(labeler, everyone, random)
     if last is None:
-        raise TargetFunctionError(
+        raise NoTargetError(
             problem(
                 "The target function returned None for every row",
                 f"split points up to 365 days before the end of the training range ({end}) tried",
@@ -329,6 +375,6 @@ def _validation_rows(
         try:
             most = _MOST_VALIDATION_ROWS // len(spaced)
             parts.append(sample_rows(labeler, entities, np.array([point]), most, random, seconds))
-        except (TargetFunctionError, ValueError):
+        except (NoTargetError, ValueError):
             continue
     return joined(parts) if parts else None

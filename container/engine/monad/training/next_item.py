@@ -1,8 +1,4 @@
-"""Fit a recommendation whose target is the next item: learn at every event, not once a row.
-
-Whether a target function asks for the next item is found out by calling it: at random events of
-random entities its target must be the item of the event that follows, and nothing else.
-"""
+"""Fit a recommendation of what follows: learn the next item at every event, not once a row."""
 
 import time
 from collections.abc import Iterator
@@ -14,19 +10,17 @@ import torch
 
 from monad.config.params import TrainingParams
 from monad.data.batches import Batch, RowReader
-from monad.data.representation import Representation
 from monad.data.transitions import followers
 from monad.logs import run_logger
 from monad.model.followers import WEIGHTS
 from monad.model.head import Head
 from monad.model.heads import to_device
 from monad.model.items import NextItemHead
-from monad.targets.values import label
 from monad.training.loop import run_trainer, take_best
 from monad.training.parts import Scenario
 from monad.training.pretraining import NextItemModule
 from monad.training.resume import Attempt
-from monad.training.rows import Labeler, chosen_entities
+from monad.training.rows import chosen_entities
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
 from monad.training.settings import (
     AFTERWARDS,
@@ -45,56 +39,12 @@ from monad.training.streams import Plan, loader
 from monad.training.threads import fastest_threads
 
 _RATE_SHARE = 0.5  # of the rate that pretraining begins with: what it ends with, REST
-_ASKED = 300
-_FEWEST = 20
-_SHARE = 0.98
 _ASKED_ROWS = 128
-_WEIGHING = 3.0  # time that weighing the counts takes, in validations
+_WEIGHING = 2.0  # reading held-out histories to weigh the counts, in validations
 _COUNTING = 1e-6  # seconds that counting takes for each event
+_RANKING = 3e-9  # and, on the CPU, ranking with one weight for each held-out event and item
 _NOBODY = np.zeros(0, dtype=np.int64)
 _REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
-
-
-def next_item_field(
-    labeler: Labeler, representation: Representation, random: np.random.Generator
-) -> int:
-    """Return the field whose next value the target function asks for, or -1."""
-    store = labeler.store
-    if len(store.tables) != 1 or not representation.categories():
-        return -1
-    table = store.tables[0]
-    counts = np.diff(table.offsets)
-    able = np.flatnonzero(counts > 1)
-    if not len(able):
-        return -1
-    entities = random.choice(able, _ASKED)
-    place = table.offsets[entities] + (random.random(_ASKED) * (counts[entities] - 1)).astype(int)
-    stamps = np.asarray(table.times[place])
-    order = np.unique(np.stack([entities, stamps]), axis=1)
-    entities, stamps = order[0], order[1]
-    rows = labeler.label(entities, stamps)
-    follows = table.position(rows.entities, rows.stamps)
-    until = table.position(entities, np.full(len(entities), labeler.label_end))
-    possible = int((table.position(entities, stamps) < until).sum())
-    if len(rows) < max(_FEWEST, _SHARE * possible):
-        return -1
-    position = representation.item_field_of(rows.targets)
-    # A target may be there where no event follows: the row is then another entity's, or none.
-    ends = table.position(rows.entities, np.full(len(rows), labeler.label_end))
-    exists = follows < ends
-    column = representation.categories()[position].column
-    values = table.values(column, np.where(exists, follows, 0))
-    same = [
-        there and len(found) == 1 and label(found[0]) == label(value) and not len(target.masked)
-        for target, found, value, there in zip(
-            rows.targets,
-            (t.combined()[0] for t in rows.targets),
-            values.tolist(),
-            exists.tolist(),
-            strict=True,
-        )
-    ]
-    return position if np.mean(same) >= _SHARE else -1
 
 
 def count_followers(
@@ -128,27 +78,37 @@ def gains_by_weight(
     Items of the history are left out where the answers are new ones as a rule, which is told too.
     """
     network, position = module.network, module.item_position
-    gains = torch.zeros(2, len(WEIGHTS), dtype=torch.float64, device=device)
-    repeats = 0
+    gains = torch.zeros(len(WEIGHTS), dtype=torch.float64, device=device)
+    new = answers_are_new(reader, position, asked)
     for at in range(0, len(asked), _ASKED_ROWS):
         end = asked.end[at : at + _ASKED_ROWS]
         begin = np.maximum(asked.begin[at : at + _ASKED_ROWS], end - 1 - reader.max_events)
         batch = to_device(reader.sequences(begin, end - 1), device)
         target = torch.from_numpy(reader.codes(position, end - 1)).to(device)
         codes, row = batch["codes"][position], torch.arange(len(target), device=device)
-        seen = torch.zeros(len(target), len(head.followers.near), dtype=torch.bool, device=device)
-        seen.scatter_(1, codes, True)
-        repeats += int(seen[row, target].sum())
-        seen[row, target] = False
         table = network.events.vectors(position)
         plain = network.following.scores(position, network.last_states(batch), table).float()
         counted = head.followers(codes, batch["length"])
+        if new:
+            kept = plain[row, target]
+            plain.scatter_(1, codes, -torch.inf)
+            plain[row, target] = kept
+        scores = torch.empty_like(plain)
         for k, weight in enumerate(WEIGHTS):
-            better = (scores := plain + weight * counted) > scores[row, target][:, None]
-            for kind, rank in enumerate((better.sum(1), (better & ~seen).sum(1))):
-                gains[kind, k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
-    new = repeats < _REPEATED * len(asked)
-    return gains[int(new)].cpu() / len(asked), new
+            torch.add(plain, counted, alpha=weight, out=scores)
+            rank = (scores > scores[row, target][:, None]).sum(1)
+            gains[k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
+    return gains.cpu() / len(asked), new
+
+
+def answers_are_new(reader: RowReader, position: int, asked: Histories) -> bool:
+    """Tell whether held-out last items are, as a rule, none of those read before them."""
+    repeats = 0
+    for first, end in zip(asked.begin.tolist(), asked.end.tolist(), strict=True):
+        begin = max(first, end - 1 - reader.max_events)
+        codes = reader.codes(position, np.arange(begin, end))
+        repeats += int((codes[:-1] == codes[-1]).any())
+    return repeats < _REPEATED * len(asked)
 
 
 def choose_weights(
@@ -213,8 +173,7 @@ def fit_next_item(
     batches = SequenceBatches(reader, train, chosen.tokens, chosen.rows)
     checks = SequenceBatches(reader, validation, 4 * chosen.tokens, chosen.rows)
     run_logger.info(
-        "The target is the next item: learning at every event of %d main entities, %d last events"
-        " held out",
+        "Learning the next item at every event of %d main entities, %d last events held out",
         len(train),
         len(validation),
     )
@@ -242,6 +201,9 @@ def fit_next_item(
     if len(asked):
         lightning_module.closing_validations = _WEIGHING
         lightning_module.closing_seconds = _COUNTING * float(train.counts.sum())
+        if not chosen.gpu:
+            ranked = 2.0 * len(WEIGHTS) * len(asked) * items  # with the weights of before, too
+            lightning_module.closing_seconds += _RANKING * ranked
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:

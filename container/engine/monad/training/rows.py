@@ -17,7 +17,7 @@ import numpy as np
 from monad.config.params import EntityIds
 from monad.config.time_range import DAY_SECONDS, DataMode
 from monad.data.store import Column, Store
-from monad.errors import DataError, TargetFunctionError, nearest, problem
+from monad.errors import DataError, NoTargetError, TargetFunctionError, nearest, problem
 from monad.targets.attributes import Attributes
 from monad.targets.events import DataSourceEvents, Events, Window
 from monad.targets.sketches import Sketch
@@ -95,8 +95,14 @@ class Labeler:
         rows = {name: _AttributeRow(columns, entity) for name, columns in self._sources.items()}
         return Attributes(rows)
 
-    def label(self, entities: np.ndarray, stamps: np.ndarray) -> Rows:
-        """Return the rows for which the target function returned a target."""
+    def label(
+        self, entities: np.ndarray, stamps: np.ndarray, windows: list[Window] | None = None
+    ) -> Rows:
+        """Return the rows for which the target function returned a target.
+
+        A row whose window reaches past the end of the labels is left out; with *windows*, which
+        gets what each row's target function asked for, it is kept.
+        """
         bounds = []
         ends = np.full(len(entities), self.label_end)
         for table in self.store.tables:
@@ -106,18 +112,24 @@ class Labeler:
             bounds.append((table, begin.tolist(), now.tolist(), end.tolist()))
         kept, targets = [], []
         for i in range(len(entities)):
-            made = self._one(i, int(entities[i]), int(stamps[i]), bounds)
+            window = Window(self.label_end)
+            made = self._one(i, int(entities[i]), int(stamps[i]), bounds, window)
+            if made is not None and window.cut and windows is None:
+                self._warn_truncated(int(stamps[i]))
+                continue
+            made = None if made is None else self._checked(made, int(entities[i]))
             if made is not None:
                 kept.append(i)
                 targets.append(made)
+                if windows is not None:
+                    windows.append(window)
         index = np.array(kept, dtype=np.int64)
         if self.task.kind != "recommendation":
             shape = (0, self.task.num_outputs)
             targets = np.stack(targets) if targets else np.zeros(shape, np.float32)  # type: ignore[assignment]
         return Rows(entities[index], stamps[index], targets)
 
-    def _one(self, i: int, entity: int, stamp: int, bounds: list[Any]) -> Any:
-        window = Window(self.label_end)
+    def _one(self, i: int, entity: int, stamp: int, bounds: list[Any], window: Window) -> Any:
         history = Events(
             {t.name: DataSourceEvents(t, slice(begin[i], now[i])) for t, begin, now, _ in bounds}
         )
@@ -133,7 +145,7 @@ class Labeler:
             TRAINING_END_TIMESTAMP: self.label_end,
         }
         try:
-            made = self.target_fn(history, future, self._attributes(entity), ctx)
+            return self.target_fn(history, future, self._attributes(entity), ctx)
         except (Exception, SystemExit, GeneratorExit) as error:  # none may end a job as if done
             raise TargetFunctionError(
                 problem(
@@ -144,12 +156,6 @@ class Labeler:
                     whereabouts(self.target_fn, error),
                 )
             ) from error
-        if made is None:
-            return None
-        if window.cut:
-            self._warn_truncated(stamp)
-            return None
-        return self._checked(made, entity)
 
     def _warn_truncated(self, stamp: int) -> None:
         if not self._warned:
@@ -330,7 +336,7 @@ def sample_rows(
         if seconds is not None and time.monotonic() - begun > seconds:
             break
     if not found:
-        raise TargetFunctionError(
+        raise NoTargetError(
             problem(
                 "The target function returned None for every row",
                 f"{at} pairs of a main entity and a split point were tried",

@@ -11,15 +11,31 @@ from contextlib import contextmanager
 
 import torch
 
-_WIDTH, _ROWS, _REPEATS = 64, 2_048, 4
+_WIDTH, _ROWS, _REPEATS, _MEASUREMENTS = 64, 2_048, 4, 4
+_PAYS = 1.25  # by what threads must be faster than one
 
 
-def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
-    begun = time.perf_counter()
+def _seconds(x: torch.Tensor, weight: torch.Tensor, most: float) -> float:
+    """Return how long some small operations take, or how long they had when that was too long."""
+    begun, spent = time.perf_counter(), 0.0
     for _ in range(_REPEATS):
         y = torch.nn.functional.silu(x @ weight)
         x = torch.nn.functional.layer_norm(y @ weight.T + x, (_WIDTH,))
-    return time.perf_counter() - begun
+        spent = time.perf_counter() - begun
+        if spent >= most:
+            break
+    return spent
+
+
+def _slowest(x: torch.Tensor, weight: torch.Tensor, most: float) -> float:
+    """Return the slowest of a few measurements; the first that is too slow ends them."""
+    _seconds(x, weight, 0.0)  # starts the threads
+    slowest = 0.0
+    for _ in range(_MEASUREMENTS):
+        slowest = max(slowest, _seconds(x, weight, most))
+        if slowest >= most:
+            break
+    return slowest
 
 
 @contextmanager
@@ -40,13 +56,15 @@ def calibrate_threads(most: int) -> int:
     if len(candidates) == 1:
         return most
     x, weight = torch.randn(_ROWS, _WIDTH), torch.randn(_WIDTH, 4 * _WIDTH) / 8
-    found = {}
+    # The slowest of a few measurements counts, and more threads must clearly pay: where cores are
+    # shared, waiting for a thread that is not scheduled costs far more than the thread brings. So
+    # much more that it would cost the budget to find out how much: too slow is enough to know.
+    best, fastest = 1, float("inf")
     for count in candidates:
         torch.set_num_threads(count)
-        _seconds(x, weight)
-        found[count] = max(_seconds(x, weight) for _ in range(4))
-    # The slowest of a few measurements counts, and more threads must clearly pay: where cores are
-    # shared, waiting for a thread that is not scheduled costs far more than the thread brings.
-    best = min(candidates, key=lambda count: found[count] * (1.0 if count == 1 else 1.25))
+        asked = 1.0 if count == 1 else _PAYS
+        cost = asked * _slowest(x, weight, fastest / asked)
+        if cost < fastest:
+            best, fastest = count, cost
     torch.set_num_threads(best)
     return best
