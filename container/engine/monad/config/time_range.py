@@ -56,6 +56,12 @@ def to_timestamp(value: datetime | date | np.datetime64 | str | float, path: str
     return int(value.timestamp())
 
 
+def shown(stamp: float) -> str:
+    """Return UTC seconds as people read them: 2020-09-15 or 2020-09-15 12:30:00."""
+    at = datetime.fromtimestamp(stamp, UTC)
+    return at.strftime("%Y-%m-%d" if stamp % DAY_SECONDS == 0 else "%Y-%m-%d %H:%M:%S")
+
+
 def seconds_of(interval: timedelta | np.timedelta64) -> float:
     """Return the length of a time interval in seconds; a bare number has no unit."""
     if isinstance(interval, timedelta):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from monad.config.support import not_built, warn_no_effect
-from monad.config.time_range import DAY_SECONDS, to_timestamp
+from monad.config.time_range import DAY_SECONDS, shown, to_timestamp
 from monad.errors import CheckpointError, ConfigError, DataError, nearest, problem
 from monad.interpretability.attribution import attribute, background, check_method, chosen_index
 from monad.interpretability.importance import Importance
@@ -96,7 +96,7 @@ def interpret(
     shares = found.sources()
     log_metrics(
         run_logger,
-        f"Explained {found.rows} main entities at {explainer.stamp}: "
+        f"Explained {found.rows} main entities at {shown(explainer.stamp)}: "
         + ", ".join(f"{name} {share:.2f}" for name, share in shares.items()),
         {"rows": found.rows},
     )

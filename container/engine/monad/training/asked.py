@@ -1,11 +1,9 @@
 """What a test or a prediction asks about: which main entities, at which time."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 
 from monad.config.params import TestingParams
-from monad.config.time_range import DAY_SECONDS, DataMode, before, end_of, to_timestamp
+from monad.config.time_range import DAY_SECONDS, DataMode, before, end_of, shown, to_timestamp
 from monad.errors import ConfigError, DataError, problem
 from monad.logs import run_logger
 from monad.training.parts import Scenario
@@ -33,7 +31,7 @@ def asked_entities(scenario: Scenario, params: TestingParams, stamp: int) -> np.
         raise DataError(
             problem(
                 "No main entity has an event at or before the prediction date",
-                f"prediction date {stamp}, first event {scenario.store.first_time} (UTC seconds)",
+                f"prediction date {shown(stamp)}, first event {shown(scenario.store.first_time)}",
                 "Choose a later prediction_date or check entity_ids",
             )
         )
@@ -52,16 +50,12 @@ def prediction_stamp(scenario: Scenario, params: TestingParams) -> int:
             raise ConfigError(
                 problem(
                     "prediction_date is more than a year after the last event",
-                    f"{params.prediction_date}, last event {_shown(scenario.store.last_time)}",
+                    f"{params.prediction_date}, last event {shown(scenario.store.last_time)}",
                     "Leave it out to predict what follows the last event, or give an earlier date",
                 )
             )
         return stamp
     return scenario.store.last_time
-
-
-def _shown(stamp: int) -> str:
-    return datetime.fromtimestamp(stamp, UTC).isoformat(sep=" ")
 
 
 def tested_range(scenario: Scenario, params: TestingParams) -> tuple[int, int]:

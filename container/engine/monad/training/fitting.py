@@ -9,7 +9,7 @@ import torch
 
 from monad.config.params import TrainingParams
 from monad.config.support import warn_no_effect
-from monad.config.time_range import DataMode
+from monad.config.time_range import DataMode, shown
 from monad.data.split_query import held_out_entities
 from monad.errors import NoTargetError, problem
 from monad.logs import log_metrics, run_logger
@@ -338,7 +338,7 @@ def _rows(module: Scenario, params: TrainingParams) -> tuple[Rows, Rows]:
         raise NoTargetError(
             problem(
                 "The target function returned None for every row",
-                f"split points up to 365 days before the end of the training range ({end}) tried",
+                f"split points up to 365 days before the end of the training range ({shown(end)}) tried",
                 "Check its window against the training range, and its filters",
                 whereabouts(module.target_fn),
             )

@@ -11,6 +11,7 @@ import yaml
 from monad.config.loading import load_config, parse_config
 from monad.config.params import TrainingParams
 from monad.config.schema import FoundationModelConfig
+from monad.config.time_range import shown
 from monad.data.batches import RowReader
 from monad.data.cache import open_store
 from monad.data.ingest import Plans
@@ -280,7 +281,7 @@ def _check_range(store: Store, end: int) -> None:
         raise CheckpointError(
             problem(
                 "The training range holds no events",
-                f"first event at {store.first_time}, training ends at {end} (UTC seconds)",
+                f"first event at {shown(store.first_time)}, training ends at {shown(end)}",
                 "Check data_params.training_end_date and data_start_date",
             )
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from monad.config.params import TestingParams, TrainingParams
 from monad.config.support import warn_no_effect
-from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.config.time_range import DAY_SECONDS, DataMode, shown
 from monad.errors import DataError, problem
 from monad.evaluation.baselines import item_baselines, vector_baselines
 from monad.evaluation.catalogue import check_metrics, check_monitored, extra_metrics
@@ -93,7 +93,7 @@ class MonadModuleImpl(Scenario):
             raise DataError(
                 problem(
                     "No main entity has a test target",
-                    f"{len(entities)} entities with history, labels until {end} (UTC seconds)",
+                    f"{len(entities)} entities with history, labels until {shown(end)}",
                     "Check test_start_date, test_end_date and the target function's window",
                     whereabouts(self.target_fn),
                 )
@@ -111,7 +111,7 @@ class MonadModuleImpl(Scenario):
                 len(made.rows),
             )
         text = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
-        log_metrics(run_logger, f"Test at {stamp}: {text}", found)
+        log_metrics(run_logger, f"Test at {shown(stamp)}: {text}", found)
         return found
 
     def _metrics(self, params: TestingParams, made: Inferred) -> dict[str, float]:
@@ -154,7 +154,7 @@ class MonadModuleImpl(Scenario):
         count = len(infer_rows(self, testing_params, rows).rows)
         log_metrics(
             run_logger,
-            f"Predicted {count} main entities at {stamp} in {time.monotonic() - begun:.1f} seconds",
+            f"Predicted {count} main entities at {shown(stamp)} in {time.monotonic() - begun:.1f} seconds",
             {"rows": count, "prediction_stamp": stamp},
         )
         return count

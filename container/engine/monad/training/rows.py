@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from monad.config.params import EntityIds
-from monad.config.time_range import DAY_SECONDS, DataMode
+from monad.config.time_range import DAY_SECONDS, DataMode, shown
 from monad.data.store import Column, Store
 from monad.errors import DataError, NoTargetError, TargetFunctionError, nearest, problem
 from monad.targets.attributes import Attributes
@@ -151,7 +151,7 @@ class Labeler:
                 problem(
                     "The target function raised",
                     f"{type(error).__name__}: {error} (main entity"
-                    f" {self.store.entity_ids[entity]}, split point {stamp})",
+                    f" {self.store.entity_ids[entity]}, split point {shown(stamp)})",
                     "Fix target_fn; it is called with history, future, attributes, ctx",
                     whereabouts(self.target_fn, error),
                 )
