@@ -189,6 +189,11 @@ def test_trap_2_testing_on_time_that_training_saw_is_said(shop, tmp_path, caplog
         assert "LEAK: the test's split point" in caplog.text
         caplog.clear()
         honest = module.test(TestingParams(output_type="decoded"))
+        module.predict(TestingParams(output_type="decoded", prediction_date="2020-08-01"))
+        assert "LEAK" not in caplog.text
+        module.predict(TestingParams(output_type="decoded", prediction_date="2020-05-28"))
+        assert "LEAK: the prediction date, 2020-05-28, lies 6" in caplog.text
+        caplog.clear()
     assert leaky["test_seen_by_training_days"] == pytest.approx(62, abs=1)
     assert "LEAK" not in caplog.text
     assert "test_seen_by_training_days" not in honest

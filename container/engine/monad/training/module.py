@@ -132,10 +132,9 @@ class MonadModuleImpl(Scenario):
 
     def _seen_by_training(self, stamp: int) -> dict[str, float]:
         """Warn when training has seen the time that is tested: the metrics are then too good."""
-        seen = self.checkpoint.representation.training_end
-        if stamp >= seen:
+        days = (self.checkpoint.representation.training_end - stamp) / DAY_SECONDS
+        if days <= 0:
             return {}
-        days = (seen - stamp) / DAY_SECONDS
         run_logger.warning(
             "LEAK: the test's split point lies %.1f days before the end of the training range, so"
             " that training has seen what is tested; the metrics are too good. Pretrain with a"
@@ -144,10 +143,23 @@ class MonadModuleImpl(Scenario):
         )
         return {"test_seen_by_training_days": days}
 
+    def _warn_of_the_past(self, stamp: int) -> None:
+        """Warn of predictions of what training has seen: they look better than any will be."""
+        days = (self.checkpoint.representation.training_end - stamp) / DAY_SECONDS
+        if days >= 1:  # a training range ends with a day, predictions may begin within it
+            run_logger.warning(
+                "LEAK: the prediction date, %s, lies %.1f days before the end of the training range,"
+                " so that training has seen what is predicted. To measure how good predictions are,"
+                " pretrain with a training_end_date before it",
+                shown(stamp),
+                days,
+            )
+
     def predict(self, testing_params: TestingParams) -> int:
         """Write predictions for every main entity with history; returns their number."""
         self._warn_ignored(testing_params)
         stamp = prediction_stamp(self, testing_params)
+        self._warn_of_the_past(stamp)
         entities = asked_entities(self, testing_params, stamp)
         rows = Rows(entities, np.full(len(entities), stamp, dtype=np.int64), None)
         begun = time.monotonic()
