@@ -44,6 +44,14 @@ def test_unknown_key_is_one_warning_with_the_nearest_name(values, caplog):
     assert "did you mean `test_start_date`?" in lines[0]
 
 
+def test_an_end_of_the_data_is_the_end_of_training(values, caplog):
+    """`data_end_date`, the natural partner of `data_start_date`, leads to the key that is meant."""
+    values["data_params"]["data_end_date"] = "2020-01-01"
+    with caplog.at_level(logging.WARNING, "monad.fit"):
+        parse_config(values)
+    assert "`data_end_date` is ignored; did you mean `training_end_date`?" in caplog.text
+
+
 def test_field_without_effect_warns(values, caplog):
     """A field that is accepted but has no effect says so."""
     values["calibration_params"] = {"enabled": True}

@@ -52,6 +52,8 @@ _BLOCKS = (
     "query_optimization",
     "calibration_params",
 )
+# Goes with data_start_date, and another key is spelt more alike; ignored, training sees it all.
+_MEANT = {"data_end_date": "training_end_date"}
 _NO_EFFECT = {
     "data_loader_params": ("num_workers", "pin_memory"),
 }
@@ -136,7 +138,8 @@ def _require(values: Mapping[str, Any], key: str, path: str, known: Any) -> Any:
 def _warn_unknown(values: Mapping[str, Any], known: Any, path: str) -> None:
     for key in values:
         if key not in known:
-            logger.warning("%s: unknown key `%s` is ignored; %s", path, key, nearest(key, known))
+            meant = _MEANT.get(key, key)
+            logger.warning("%s: unknown key `%s` is ignored; %s", path, key, nearest(meant, known))
 
 
 def _build(kind: type[Made], values: Mapping[str, Any], path: str) -> Made:
