@@ -1,8 +1,8 @@
 """Deployment settings, and the only place of the code location that reads the environment.
 
 Every field can be set by an environment variable (`MONAD_<FIELD>` unless noted) or in a file `.env`
-of the current directory; what the environment has already wins. Credentials are read here, handed to the Snowflake resource and
-never stored, printed or written to metadata.
+of the current directory; what the environment has already wins. Credentials are read here, handed
+to the Snowflake resource and never stored, printed or written to metadata.
 """
 
 import os

@@ -61,7 +61,8 @@ def apply_setup(settings: Settings) -> None:
 def setup(dry_run: bool) -> None:
     """Create the pipeline's objects and grants in the account.
 
-    They are role, database, stage, image repository, warehouse and compute pool. Run it with an ACCOUNTADMIN-level user. Every statement may be repeated.
+    They are role, database, stage, image repository, warehouse and compute pool. Run it with an
+    ACCOUNTADMIN-level user. Every statement may be repeated.
 
     Example: monad-dagster setup --dry-run
     """

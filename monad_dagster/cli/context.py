@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 ADMIN_USER = "ADMIN"
 PIPELINE_USER = "MONAD_PIPELINE"
-# Settings are named as Dagster's SnowflakeResource names them; the connector has other names for two,
-# and passes over what it does not know.
+# Settings are named as Dagster's SnowflakeResource names them; the connector has other names for
+# two, and passes over what it does not know.
 _CONNECTOR_NAMES = {
     "private_key_path": "private_key_file",
     "private_key_password": "private_key_file_pwd",

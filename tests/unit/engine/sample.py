@@ -56,6 +56,19 @@ def location(path: Path) -> dict:
     return {"database_type": "parquet", "connection_params": {"path": str(path)}}
 
 
+def log_config(file: Path, table: dict, entity: str, date: str, since: str) -> dict:
+    """Write one event table and return its configuration; the source is named as the file."""
+    pq.write_table(pa.table(table), file)
+    source = {
+        "type": "event",
+        "name": file.stem,
+        "main_entity_column": entity,
+        "date_column": {"name": date},
+        "data_location": location(file),
+    }
+    return {"data_sources": [source], "data_params": {"data_start_date": since}}
+
+
 def shop_config(directory: Path, **training: object) -> dict:
     """Return the configuration of the shop as plain values."""
     return {

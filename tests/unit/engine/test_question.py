@@ -4,8 +4,6 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from monad.config import OutputType, TestingParams
@@ -29,7 +27,7 @@ from monad.ui.target_function import (
     slice_time_window,
     time_decay,
 )
-from tests.unit.engine.sample import location
+from tests.unit.engine.sample import log_config
 
 SPAN = 200 * 86_400
 LONG = 3_650
@@ -50,19 +48,7 @@ def log_of(directory, *, repeats: bool, users: int = 60, events: int = 30):
         "stars": random.integers(1, 6, len(who)).astype(float),
         "at": 1_000_000_000 + when.reshape(-1),
     }
-    pq.write_table(pa.table(table), directory / "ratings.parquet")
-    config = {
-        "data_sources": [
-            {
-                "type": "event",
-                "name": "ratings",
-                "main_entity_column": "user",
-                "date_column": {"name": "at"},
-                "data_location": location(directory / "ratings.parquet"),
-            }
-        ],
-        "data_params": {"data_start_date": "1990-01-01"},
-    }
+    config = log_config(directory / "ratings.parquet", table, "user", "at", "1990-01-01")
     store, plans = build_store(parse_config(config), None)
     limits = MemoryConstrainingParams()
     return store, fit_representation(store, plans, store.last_time, limits, seed=0)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from monad.config.loading import parse_config
@@ -10,7 +9,7 @@ from monad.data.ingest import build_store
 from monad.data.representation import fit_representation
 from monad.errors import DataError
 from monad.targets import DataSourceEvents, sketch
-from tests.unit.engine.sample import location
+from tests.unit.engine.sample import log_config
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +27,7 @@ def shop(tmp_path_factory):
         "colour": [["red", "blue", "green"][i % 3] for i in items],
         "pieces": random.integers(0, 500, 2_000),
     }
-    pq.write_table(pa.table(table), directory / "purchases.parquet")
-    source = {
-        "type": "event",
-        "name": "purchases",
-        "main_entity_column": "customer",
-        "date_column": {"name": "day"},
-        "data_location": location(directory / "purchases.parquet"),
-    }
-    values = {"data_sources": [source], "data_params": {"data_start_date": "2020-01-01"}}
+    values = log_config(directory / "purchases.parquet", table, "customer", "day", "2020-01-01")
     config = parse_config(values)
     store, plans = build_store(config, None)
     limits = config.memory_constraining_params
@@ -107,15 +98,7 @@ def test_numbers_that_count_things_through_are_names(tmp_path, caplog, name, ste
         name: random.integers(0, 150, 2_000) * step,
         "at": 1_600_000_000 + random.integers(0, 10**7, 2_000),
     }
-    pq.write_table(pa.table(table), tmp_path / "plays.parquet")
-    source = {
-        "type": "event",
-        "name": "plays",
-        "main_entity_column": "listener",
-        "date_column": {"name": "at"},
-        "data_location": location(tmp_path / "plays.parquet"),
-    }
-    values = {"data_sources": [source], "data_params": {"data_start_date": "2020-01-01"}}
+    values = log_config(tmp_path / "plays.parquet", table, "listener", "at", "2020-01-01")
     with caplog.at_level("INFO", "monad.fit"):
         _, plans = build_store(parse_config(values), None)
     found = {plan.name: plan.kind for made in plans.values() for plan in made}

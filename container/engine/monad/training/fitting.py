@@ -34,7 +34,7 @@ from monad.training.rows import (
     whereabouts,
 )
 from monad.training.scenario import ScenarioBatches, ScenarioModule, row_loaders
-from monad.training.settings import Settings, settings, training_end, validation_range
+from monad.training.settings import Settings, learned_until, settings, validation_range
 from monad.training.streams import Plan
 
 _DEFAULT_RATE = 1e-3
@@ -254,8 +254,7 @@ def _question(module: Scenario, params: TrainingParams) -> Question:
     if len(module.store.tables) > 1:
         run_logger.info("Several event sources: no item is the next one, training reads rows")
         return Question(OTHER)
-    end = training_end(module.checkpoint.config)
-    end = module.store.last_time if end is None else end
+    end = learned_until(module.checkpoint.config, module.store)
     labeler = Labeler(module.store, module.target_fn, module.task, end, DataMode.TRAIN)
     random = np.random.default_rng(params.seed)
     found = question(labeler, module.checkpoint.representation, random)
@@ -327,8 +326,7 @@ def _rows(module: Scenario, params: TrainingParams) -> tuple[Rows, Rows]:
     """Return training and validation rows under the configured split."""
     store, config = module.store, module.checkpoint.config
     random = np.random.default_rng(params.seed)
-    end = training_end(config)
-    end = store.last_time if end is None else end
+    end = learned_until(config, store)
     labeler = Labeler(store, module.target_fn, module.task, end, DataMode.TRAIN)
     everyone = np.arange(store.num_entities)
     if params.entity_ids is not None:

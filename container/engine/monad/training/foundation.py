@@ -38,6 +38,7 @@ from monad.training.settings import (
     REST,
     beside_training,
     history_rate,
+    learned_until,
     log_choices,
     most_steps,
     network_size,
@@ -211,8 +212,7 @@ def _fit(config: FoundationModelConfig, scratch: Path) -> tuple[Store, Represent
     begun = time.monotonic()
     fit_logger.info("Fitting the behavioral representation started")
     store, plans = open_store(config, training_end(config))
-    end = training_end(config)
-    end = store.last_time if end is None else end
+    end = learned_until(config, store)
     _check_range(store, end)
     seed = training_params(config).seed
     limits = config.memory_constraining_params

@@ -130,9 +130,13 @@ class MonadModuleImpl(Scenario):
             self.task, self.store, rows.entities, rows.stamps, rows.targets
         )
 
+    def _days_seen(self, stamp: int) -> float:
+        """Return how many days *stamp* lies before the end of the training range."""
+        return (self.checkpoint.representation.training_end - stamp) / DAY_SECONDS
+
     def _seen_by_training(self, stamp: int) -> dict[str, float]:
         """Warn when training has seen the time that is tested: the metrics are then too good."""
-        days = (self.checkpoint.representation.training_end - stamp) / DAY_SECONDS
+        days = self._days_seen(stamp)
         if days <= 0:
             return {}
         run_logger.warning(
@@ -145,7 +149,7 @@ class MonadModuleImpl(Scenario):
 
     def _warn_of_the_past(self, stamp: int) -> None:
         """Warn of predictions of what training has seen: they look better than any will be."""
-        days = (self.checkpoint.representation.training_end - stamp) / DAY_SECONDS
+        days = self._days_seen(stamp)
         if days >= 1:  # a training range ends with a day, predictions may begin within it
             run_logger.warning(
                 "LEAK: the prediction date, %s, lies %.1f days before the end of the training range,"

@@ -19,6 +19,7 @@ from monad.model.items import NextItemHead
 from monad.training.loop import run_trainer, take_best
 from monad.training.parts import Scenario
 from monad.training.pretraining import NextItemModule
+from monad.training.question import REPEATED
 from monad.training.resume import Attempt
 from monad.training.rows import chosen_entities
 from monad.training.sequences import Histories, SequenceBatches, histories, hold_out_last
@@ -26,13 +27,14 @@ from monad.training.settings import (
     AFTERWARDS,
     AVERAGED,
     LAST_EVENTS,
+    Settings,
     history_rate,
+    learned_until,
     log_choices,
     most_steps,
     settings,
     shape_of,
     softmax_of,
-    training_end,
     uses_gpu,
 )
 from monad.training.streams import Plan, loader
@@ -44,7 +46,6 @@ _WEIGHING = 2.0  # reading held-out histories to weigh the counts, in validation
 _COUNTING = 1e-6  # seconds that counting takes for each event
 _RANKING = 3e-9  # and, on the CPU, ranking with one weight for each held-out event and item
 _NOBODY = np.zeros(0, dtype=np.int64)
-_REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
 
 def count_followers(
@@ -72,14 +73,14 @@ def gains_by_weight(
     reader: RowReader,
     asked: Histories,
     device: torch.device,
-) -> tuple[torch.Tensor, bool]:
+    new: bool,
+) -> torch.Tensor:
     """Return NDCG@10 of held-out last events by how much the counts weigh.
 
-    Items of the history are left out where the answers are new ones as a rule, which is told too.
+    Items of the history are left out where the answers are *new* ones as a rule.
     """
     network, position = module.network, module.item_position
     gains = torch.zeros(len(WEIGHTS), dtype=torch.float64, device=device)
-    new = answers_are_new(reader, position, asked)
     for at in range(0, len(asked), _ASKED_ROWS):
         end = asked.end[at : at + _ASKED_ROWS]
         begin = np.maximum(asked.begin[at : at + _ASKED_ROWS], end - 1 - reader.max_events)
@@ -98,7 +99,7 @@ def gains_by_weight(
             torch.add(plain, counted, alpha=weight, out=scores)
             rank = (scores > scores[row, target][:, None]).sum(1)
             gains[k] += torch.where(rank < 10, 1 / torch.log2(rank + 2.0), 0.0).sum()
-    return gains.cpu() / len(asked), new
+    return gains.cpu() / len(asked)
 
 
 def answers_are_new(reader: RowReader, position: int, asked: Histories) -> bool:
@@ -108,7 +109,7 @@ def answers_are_new(reader: RowReader, position: int, asked: Histories) -> bool:
         begin = max(first, end - 1 - reader.max_events)
         codes = reader.codes(position, np.arange(begin, end))
         repeats += int((codes[:-1] == codes[-1]).any())
-    return repeats < _REPEATED * len(asked)
+    return repeats < REPEATED * len(asked)
 
 
 def choose_weights(
@@ -126,10 +127,11 @@ def choose_weights(
     """
     network = module.network.eval().to(device)
     head.to(device)
-    found, new = gains_by_weight(module, head, reader, asked, device)
+    new = answers_are_new(reader, module.item_position, asked)
+    found = gains_by_weight(module, head, reader, asked, device, new)
     trained = {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(before)
-    earlier, _ = gains_by_weight(module, head, reader, asked, device)
+    earlier = gains_by_weight(module, head, reader, asked, device, new)
     kept = "the scenario's"
     if float(earlier.max()) > float(found.max()):
         found, kept = earlier, "the foundation model's"
@@ -148,6 +150,29 @@ def choose_weights(
     )
 
 
+def _plan(params: TrainingParams, chosen: Settings, steps: int, begun: float) -> Plan:
+    """Return the plan of a training whose epoch has that many *steps*."""
+    budget = params.time_budget_seconds
+    return Plan(
+        epochs=chosen.epochs,
+        steps_per_epoch=steps,
+        learning_rate=chosen.learning_rate,
+        started=begun,
+        label="Training",
+        deadline=None if budget is None else begun + float(budget),
+        timed_epochs=budget is not None and "epochs" not in params.given,
+        most_steps=most_steps(params, steps, AFTERWARDS),
+        seed=params.seed,
+        averaged=budget is not None and AVERAGED,
+    )
+
+
+def _closing_seconds(events: float, ranked: int) -> float:
+    """Return how long counting *events* and weighing the counts takes, validations aside."""
+    passes = 2.0 * len(WEIGHTS)  # each weight, for the network of before, too
+    return _COUNTING * events + _RANKING * passes * ranked
+
+
 def fit_next_item(
     module: Scenario,
     head: Head,
@@ -163,8 +188,7 @@ def fit_next_item(
     shape = shape_of(store, representation)
     rate = _RATE_SHARE * history_rate(uses_gpu(params), shape)
     chosen = settings(config, params, rate, run_logger, shape)
-    end = training_end(config)
-    end = store.last_time if end is None else end
+    end = learned_until(config, store)
     reader = module.reader()
     learned = np.arange(store.num_entities)
     if params.entity_ids is not None:
@@ -177,18 +201,7 @@ def fit_next_item(
         len(train),
         len(validation),
     )
-    plan = Plan(
-        epochs=chosen.epochs,
-        steps_per_epoch=batches.num_batches(),
-        learning_rate=chosen.learning_rate,
-        started=begun,
-        label="Training",
-        deadline=None if not adapts else begun + float(params.time_budget_seconds or 0.0),
-        timed_epochs=adapts and "epochs" not in params.given,
-        most_steps=most_steps(params, batches.num_batches(), AFTERWARDS),
-        seed=params.seed,
-        averaged=adapts and AVERAGED,
-    )
+    plan = _plan(params, chosen, batches.num_batches(), begun)
     softmax = softmax_of(chosen.gpu, adapts)
     items = len(representation.categories()[module.item_position].values)
     log_choices(run_logger, module.network.size, softmax, items)
@@ -200,10 +213,8 @@ def fit_next_item(
     asked = validation if adapts and isinstance(head, NextItemHead) else validation.take(_NOBODY)
     if len(asked):
         lightning_module.closing_validations = _WEIGHING
-        lightning_module.closing_seconds = _COUNTING * float(train.counts.sum())
-        if not chosen.gpu:
-            ranked = 2.0 * len(WEIGHTS) * len(asked) * items  # with the weights of before, too
-            lightning_module.closing_seconds += _RANKING * ranked
+        ranked = 0 if chosen.gpu else len(asked) * items
+        lightning_module.closing_seconds = _closing_seconds(float(train.counts.sum()), ranked)
     lightning_module.validation_steps = 0.5 * checks.total_events() / chosen.tokens
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:

@@ -21,7 +21,7 @@ _ASKED = 300
 _COMPARED = 100  # rows of which all events that follow are read
 _FEWEST = 20
 _SHARE = 0.98
-_REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
+REPEATED = 0.02  # share of answers from the history, below which a recommendation is of new items
 
 NEXT, FOLLOWING, WINDOW, CHOSEN, OTHER = "next", "following", "window", "chosen", "other"
 _ALONE = "; for the next item alone return sketch(future[source][column][:1])"
@@ -143,7 +143,7 @@ def _are_new(found: _Answers, column: Column) -> bool:
         )
         if row < end
     ]
-    return bool(repeated) and float(np.mean(repeated)) < _REPEATED
+    return bool(repeated) and float(np.mean(repeated)) < REPEATED
 
 
 def _kind(found: _Answers, table: Table, column: Column) -> str:

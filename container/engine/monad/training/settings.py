@@ -80,6 +80,12 @@ def training_end(config: FoundationModelConfig) -> int | None:
     return None
 
 
+def learned_until(config: FoundationModelConfig, store: Store) -> int:
+    """Return the last second that training knows: of the training range, else of the data."""
+    end = training_end(config)
+    return store.last_time if end is None else end
+
+
 def validation_range(config: FoundationModelConfig, store: Store) -> tuple[int, int] | None:
     """Return the split point and the end of labels of a time-based validation."""
     dates = config.data_params
